@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nano_agent_ros.errors import NanoAgentError
 
-class EngineError(RuntimeError):
+
+class EngineError(NanoAgentError):
     """The model cannot be loaded or run; the message names the cause and the way out."""
 
 

@@ -1,0 +1,170 @@
+"""The agent: one conversation, from the words heard to checked actions. Plain Python, no ROS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nano_agent_ros.decode import REPLY_KINDS, Decoder, DialectError, Reply, reply_grammar, write_reply
+from nano_agent_ros.decode.generate import DecodeError
+from nano_agent_ros.engine.base import Engine
+from nano_agent_ros.engine.load import open_engine
+from nano_agent_ros.errors import NanoAgentError
+from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
+from nano_agent_ros.resources import default_model, default_skills
+from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, ground
+
+AgentError = NanoAgentError
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model folder holds, opened: weights in an engine, tokenizer, chat template. Shared by conversations."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+    @staticmethod
+    def open(folder: str | Path | None = None, engine: str = "native", threads: int | None = None) -> Model:
+        """Open a model folder (default: the one that ships); raises EngineError or ConfigError."""
+        path = Path(folder) if folder else default_model()
+        options = {} if threads is None else {"threads": threads}
+        opened = open_engine(path, engine, **options)
+        return Model(opened, Tokenizer(path), ChatTemplate.load(path))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one utterance led to. `kind` is act, answer, clarify, refuse or ignore; actions only with act.
+
+    `reply` is what to say ("" for nothing); `timings` are seconds by stage (prompt, prefill, decode, ground, total);
+    `tokens` counts prompt and reply tokens and the engine steps of the reply.
+    """
+
+    turn: int
+    text: str
+    kind: str
+    actions: tuple[Action, ...]
+    reply: str
+    timings: Mapping[str, float]
+    tokens: Mapping[str, int]
+
+
+class Agent:
+    """One conversation with one robot. Not thread-safe: one caller at a time."""
+
+    def __init__(self, model: Model, skills: Skills, site: Site) -> None:
+        """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream."""
+        self.skills, self.site = skills, site
+        self._engine = model.engine
+        self._builder = PromptBuilder(model.tokenizer, model.template, skills, site)
+        grammar = reply_grammar(skills, site, model.tokenizer.added)
+        self._decoder = Decoder(model.tokenizer, grammar, model.engine.vocab_size, self._builder.eos_id)
+        state = self._engine.new_state()
+        self._engine.extend(state, self._builder.prefix())
+        self._start = self._engine.snapshot(state)
+        self.reset()
+
+    @staticmethod
+    def open(
+        model: str | Path | None = None,
+        engine: str = "native",
+        skills: str | Path | None = None,
+        site: str | Path = "warehouse",
+        threads: int | None = None,
+    ) -> Agent:
+        """Open everything from files; raises a NanoAgentError that names what is wrong."""
+        loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
+        return Agent(Model.open(model, engine, threads), loaded_skills, loaded_site)
+
+    def reset(self) -> None:
+        """Forget the conversation: back to the state after the system prompt."""
+        self._state: Any = self._engine.restore(self._start)
+        self._facts: dict[str, str | int | float] = {}
+        self.turns = 0
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the state has seen, the system prompt included."""
+        return self._engine.length(self._state)
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the recurrent state at its full window, in bytes."""
+        return self._engine.spec.nbytes
+
+    def state_digest(self) -> str:
+        """SHA-256 of the state: equal digests are equal conversations."""
+        return self._engine.snapshot(self._state).digest
+
+    def hear(self, text: str, facts: Mapping[str, str | int | float] | None = None) -> Turn:
+        """Take one utterance; `facts` (battery, location, carrying, task, last, …) are told to the model if changed.
+
+        Never raises for what was said: text that is no command is refused and leaves the conversation as it was.
+        An engine that fails raises EngineError, and the conversation is as before.
+        """
+        clock = _Clock()
+        changed = {k: v for k, v in (facts or {}).items() if self._facts.get(k) != v}
+        try:
+            words = clean(text)
+            prompt = self._builder.turn(words, changed, first=self.turns == 0)
+        except PromptError as error:
+            return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0})
+        clock.lap("prompt")
+        before = self._engine.snapshot(self._state)
+        try:
+            turn = self._reply(words, prompt, before, clock)
+        except NanoAgentError:
+            self._state = self._engine.restore(before)
+            raise
+        self._facts |= changed
+        self.turns += 1
+        return turn
+
+    def _reply(self, words: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
+        logits = self._engine.extend(self._state, prompt)
+        clock.lap("prefill")
+        actions: tuple[Action, ...] = ()
+        try:
+            reply = self._decoder.decode(self._engine, self._state, logits)
+            clock.lap("decode")
+            kind, spoken = _kind(reply)
+            if kind == "act":
+                actions = tuple(ground(call, self.skills, self.site) for call in reply.calls)
+            said, count, steps = reply.text, list(reply.tokens), reply.steps
+        except (DecodeError, DialectError, GroundingError) as error:
+            kind = "refuse"
+            spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."
+            said, count, steps, actions = write_reply([Call("refuse", {"text": spoken})]), [], 0, ()
+        canonical = self._builder.reply(said)
+        if canonical != count:  # the state must hold what the template renders, and what was really answered
+            self._state = self._engine.restore(before)
+            self._engine.extend(self._state, prompt + canonical)
+        clock.lap("ground")
+        tokens = {"prompt": len(prompt), "reply": len(canonical), "steps": steps}
+        return Turn(self.turns, words, kind, actions, spoken, clock.done(), tokens)
+
+
+def _kind(reply: Reply) -> tuple[str, str]:
+    call = reply.calls[0]
+    return (call.name, call.arguments.get("text", "")) if call.name in REPLY_KINDS else ("act", "")
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._laps[stage] = now - self._last
+        self._last = now
+
+    def done(self) -> dict[str, float]:
+        return {**self._laps, "total": time.perf_counter() - self._start}

@@ -1,0 +1,110 @@
+"""Conversations (JSON lines) to token shards, through the very prompt code that runs on the robot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nano_agent_ros.decode import write_reply
+from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, Tokenizer, clean
+from nano_agent_ros.resources import default_skills
+from nano_agent_ros.skills import Call, Site, Skills
+
+PREFIX_WEIGHT, USER_WEIGHT, REPLY_WEIGHT = 0.02, 0.1, 1.0  # of a token's loss
+
+
+@lru_cache(maxsize=1)
+def all_skills() -> Skills:
+    """The skills that ship."""
+    return Skills.load(default_skills())
+
+
+def builder_of(conversation: dict, tokenizer: Tokenizer, template: ChatTemplate) -> PromptBuilder:
+    """The prompt builder of a conversation's own site and skills."""
+    skills = all_skills()
+    if "skills" in conversation:
+        skills = skills.subset(conversation["skills"])
+    return PromptBuilder(tokenizer, template, skills, Site.load(conversation["site"]))
+
+
+def calls_of(turn: dict) -> list[Call]:
+    """The reply of a generated turn as calls."""
+    return [Call(c["name"], {k: str(v) for k, v in c["arguments"].items()}) for c in turn["reply"]]
+
+
+def encode(
+    conversation: dict, tokenizer: Tokenizer, template: ChatTemplate
+) -> tuple[list[int], list[float]]:
+    """Tokens of a conversation and the loss weight of each."""
+    builder = builder_of(conversation, tokenizer, template)
+    tokens = builder.prefix()
+    weights = [PREFIX_WEIGHT] * len(tokens)
+    for index, turn in enumerate(conversation["turns"]):
+        prompt = builder.turn(clean(turn["say"]), turn.get("facts"), first=index == 0)
+        reply = builder.reply(write_reply(calls_of(turn)))
+        tokens += prompt + reply
+        weights += [USER_WEIGHT] * len(prompt) + [REPLY_WEIGHT] * len(reply)
+    return tokens, weights
+
+
+def read(path: Path) -> Iterator[dict]:
+    """The conversations of a file."""
+    with path.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def write_shard(conversations: Iterator[dict], model: Path, out: Path) -> int:
+    """Encode into one .npz (tokens uint16, weights float16, offsets int64); returns the number of tokens."""
+    tokenizer, template = Tokenizer(model), ChatTemplate.load(model)
+    pieces, weights, offsets = [], [], [0]
+    for conversation in tqdm(conversations, desc=out.name, unit=" conversations", mininterval=2):
+        ids, loss = encode(conversation, tokenizer, template)
+        pieces.append(np.array(ids, np.uint16))
+        weights.append(np.array(loss, np.float16))
+        offsets.append(offsets[-1] + len(ids))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(out, tokens=np.concatenate(pieces), weights=np.concatenate(weights), offsets=np.array(offsets, np.int64))
+    return offsets[-1]
+
+
+def corpus(conversations: Iterator[dict], model: Path, share: float = 0.3, seed: int = 0) -> Iterator[str]:
+    """Text that the tokenizer is trained on: every turn and reply, and the system prompt of a share of them."""
+    template, rng = ChatTemplate.load(model), random.Random(seed)
+    for conversation in conversations:
+        messages: list[dict] = []
+        for turn in conversation["turns"]:
+            facts = "; ".join(f"{k}: {v}" for k, v in (turn.get("facts") or {}).items())
+            messages.append({"role": "user", "content": (facts + "\n" if facts else "") + turn["say"]})
+            messages.append({"role": "assistant", "content": write_reply(calls_of(turn))})
+        if rng.random() < share:
+            messages.insert(0, {"role": "system", "content": Site.load(conversation["site"]).describe()})
+        names = conversation.get("skills") or [s.name for s in all_skills()]
+        tools = [all_skills()[n].tool() for n in names]
+        yield template.render(messages, tools)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("input", type=Path, help="conversations, JSON lines (training.generate)")
+    parser.add_argument("out", type=Path, help="shard to write (.npz), or text file with --corpus")
+    parser.add_argument("--model", type=Path, default=Path("models/warehouse"), help="folder of tokenizer and template")
+    parser.add_argument("--corpus", action="store_true", help="write text for training.tokenizer instead")
+    args = parser.parse_args()
+    if args.corpus:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        with args.out.open("w", encoding="utf-8") as file:
+            file.writelines(text + "\n" for text in corpus(read(args.input), args.model))
+    else:
+        print(f"{args.out}: {write_shard(read(args.input), args.model, args.out)} tokens")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Grouped-query attention without any position encoding, with its key/value cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import NemotronHConfig
+
+
+@dataclass(frozen=True)
+class AttentionState:
+    """Keys and values of all tokens so far, each [batch, kv_heads, length, head_dim], float32 or the weights' dtype."""
+
+    k: Tensor
+    v: Tensor
+
+
+class Attention(nn.Module):
+    """Causal softmax attention; the order of tokens reaches it only through the Mamba layers around it."""
+
+    def __init__(self, config: NemotronHConfig):
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.q_dim, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.kv_dim, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.kv_dim, bias=config.attention_bias)
+        self.o_proj = nn.Linear(config.q_dim, config.hidden_size, bias=config.attention_bias)
+
+    def forward(self, x: Tensor, state: AttentionState | None) -> tuple[Tensor, AttentionState]:
+        """Attend from x [batch, T, hidden] to itself and the state's tokens; return the same shape and the new state."""
+        batch, length, _ = x.shape
+        q, k, v = (
+            proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if state is None:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        else:
+            k, v = torch.cat((state.k, k), dim=2), torch.cat((state.v, v), dim=2)
+            past = k.shape[2] - length
+            mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1)), AttentionState(k, v)

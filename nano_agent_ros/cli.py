@@ -1,0 +1,178 @@
+"""The `nano-agent` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nano_agent_ros import __version__
+from nano_agent_ros.errors import ConfigError, NanoAgentError
+
+Command = Callable[[argparse.Namespace], int]
+
+EPILOG = """\
+examples:
+  nano-agent demo                                  a spoken warehouse session, over a real ROS 2 graph
+  nano-agent up                                    listener, agent and simulated robot until Ctrl-C
+  nano-agent ask "take the blue bin to packing"    one command, no ROS; --json for programs
+  nano-agent ask                                   a conversation: one command a line from standard input
+  nano-agent eval eval/heldout.jsonl               accuracy on conversations with expected actions
+  nano-agent convert CHECKPOINT OUT                a nemotron_h checkpoint to an INT4 model folder
+
+nano-agent COMMAND --help tells more about each.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2: wrong use or bad input)."""
+    parser = argparse.ArgumentParser(
+        prog="nano-agent",
+        description="Spoken commands to typed robot actions, on the robot's own computer.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_convert):
+        add(commands)
+    args = parser.parse_args(argv)
+    try:
+        code: int = args.run(args)
+        return code
+    except NanoAgentError as error:
+        print(f"nano-agent {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    from nano_agent_ros import demo
+
+    parser = commands.add_parser("demo", help="a spoken session through the whole ROS 2 graph, with latencies")
+    demo.add_arguments(parser)
+    parser.set_defaults(run=demo.run)
+
+
+def _add_up(commands: argparse._SubParsersAction) -> None:
+    from nano_agent_ros import bringup
+
+    parser = commands.add_parser("up", help="start the nodes (as the launch file does) until Ctrl-C")
+    bringup.add_arguments(parser)
+    parser.set_defaults(run=bringup.run)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="model folder (default: the one that ships)")
+    parser.add_argument("--engine", default="native", help="native (default) or torch")
+    parser.add_argument("--skills", help="skills file (default: the one that ships)")
+    parser.add_argument("--site", default="warehouse", help="site file, or the name of one that ships")
+    parser.add_argument("--threads", type=int, help="threads of the engine (default: by the machine)")
+
+
+def _add_ask(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "ask",
+        help="understand typed commands without ROS and print the plan",
+        description="Understands a command and prints the plan; nothing moves. Without TEXT it reads a conversation, "
+        "one command a line, from standard input; with several TEXTs they are the turns of one conversation.",
+    )
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="what is said")
+    parser.add_argument(
+        "--fact", action="append", default=[], metavar="KEY=VALUE", help="something the robot knows, such as battery=62"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a turn")
+    _add_model_options(parser)
+    parser.set_defaults(run=_ask)
+
+
+def _ask(args: argparse.Namespace) -> int:
+    from nano_agent_ros.agent import Agent
+    from nano_agent_ros.report import plan_text, turn_json
+
+    facts = dict(_fact(pair) for pair in args.fact)
+    agent = Agent.open(args.model, args.engine, args.skills, args.site, args.threads)
+    prompt = not args.text and sys.stdin.isatty()
+    if prompt:
+        print("Say something (Ctrl-D ends):", file=sys.stderr)
+    for line in args.text or sys.stdin:
+        if not line.strip() and not args.text:
+            continue
+        turn = agent.hear(line, facts)
+        print(json.dumps(turn_json(turn, agent.site), ensure_ascii=False) if args.json else plan_text(turn), flush=True)
+    return 0
+
+
+def _fact(pair: str) -> tuple[str, str]:
+    key, found, value = pair.partition("=")
+    if not found or not key:
+        raise ConfigError(f"--fact {pair!r}: write KEY=VALUE, such as battery=62")
+    return key, value
+
+
+def _add_eval(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "eval",
+        help="score conversations with expected actions",
+        description="Runs the conversations of a JSON-lines file through the agent. A line is {id, site, turns: [{say, "
+        "facts, expect: {kind, actions: [{skill, arguments}]}}]}; site is a name, a path or a mapping.",
+    )
+    parser.add_argument("file", metavar="FILE.jsonl")
+    parser.add_argument("--out", type=Path, help="write the whole report as JSON")
+    parser.add_argument("--wrong", type=int, default=0, metavar="N", help="print the first N wrong turns")
+    _add_model_options(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from nano_agent_ros import evaluate
+    from nano_agent_ros.agent import Model
+    from nano_agent_ros.resources import default_skills
+    from nano_agent_ros.skills import Site, Skills
+
+    skills = Skills.load(args.skills or default_skills())
+    conversations = evaluate.read(args.file, skills, Site.load(args.site))
+    model = Model.open(args.model, args.engine, args.threads)
+    total = sum(len(c.turns) for c in conversations)
+    with tqdm(total=total, unit=" turns", desc=Path(args.file).name) as bar:
+        scored = list(evaluate.run(conversations, model, skills, bar.update))
+    result = evaluate.report(scored)
+    print(evaluate.table(result))
+    for wrong in result["wrong"][: args.wrong]:
+        print(json.dumps(wrong, ensure_ascii=False))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({"file": str(args.file), **result}, indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="a nemotron_h checkpoint to an INT4 model folder",
+        description="Quantizes a checkpoint in the published layout (config.json, safetensors, tokenizer.json, "
+        "chat_template.jinja) to INT4 in groups of 64.",
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.set_defaults(run=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from nano_agent_ros.quantize.convert import convert
+
+    convert(args.checkpoint, args.out)
+    print(f"{args.out}: written; try: nano-agent ask --model {args.out} \"go to dock 3\"")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -75,29 +75,54 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in files if "__pycache__" not in path.parts)
 
 
+def copy(source: Path, target: Path) -> None:
+    """Put a new file in the target's place: a running process may have the old one mapped."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(target.name + ".new")
+    shutil.copy2(source, new)
+    os.replace(new, target)
+
+
 class CMakeBuild(build_ext):
-    """Runs CMake; what it installs as Python package goes into the wheel's package."""
+    """Runs CMake and takes up what it installs as Python package."""
+
+    @property
+    def build_dir(self) -> Path:
+        """Kept between editable installs, which setuptools builds in a new temporary folder each time."""
+        return ROOT / "build" / "editable" if self.editable_mode else Path(self.build_temp).resolve()
 
     @property
     def stage(self) -> Path:
-        return Path(self.build_temp).resolve() / "stage"
-
-    @property
-    def staged_package(self) -> Path:
-        return self.stage / PYTHON_DIR / PACKAGE
+        return self.build_dir / "stage"
 
     def run(self) -> None:
-        cmake_build(Path(self.build_temp).resolve() / "cmake", self.stage)
-        if not self.editable_mode:
+        cmake_build(self.build_dir / "cmake", self.stage)
+        if self.editable_mode:
+            install = self.get_finalized_command("install")
+            self.copy_into_checkout(Path(install.install_lib))
+            self.copy_data(Path(install.install_data))  # setuptools leaves data out of editable installs
+        else:
             self.copy_package(Path(self.build_lib))
 
     def copy_package(self, library: Path) -> None:
-        """Copy the staged package into `library`; an editable install gets only what the checkout lacks."""
-        for file in files_below(self.staged_package):
-            if not (self.editable_mode and (ROOT / PACKAGE / file).exists()):
-                target = library / PACKAGE / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.staged_package / file, target)
+        for file in files_below(self.stage / PYTHON_DIR / PACKAGE):
+            copy(self.stage / PYTHON_DIR / PACKAGE / file, library / PACKAGE / file)
+
+    def copy_into_checkout(self, library: Path) -> None:
+        """The checkout stays the package. Its path is extended by `library`, which gets the generated messages only;
+        the engine goes beside its Python files."""
+        for file in files_below(self.stage / PYTHON_DIR / PACKAGE):
+            if file.parent.name == "engine" and file.suffix == ".so":
+                copy(self.stage / PYTHON_DIR / PACKAGE / file, ROOT / PACKAGE / file)
+            elif not (ROOT / PACKAGE / file).exists():
+                copy(self.stage / PYTHON_DIR / PACKAGE / file, library / PACKAGE / file)
+
+    def copy_data(self, prefix: Path) -> list[str]:
+        """lib/, share/ and include/ go to the environment's prefix, as the ros-* wheels lay theirs."""
+        files = [f for f in files_below(self.stage) if f.parts[0] != PYTHON_DIR and "parent_prefix_path" not in f.parts]
+        for file in files:
+            copy(self.stage / file, prefix / file)
+        return [str(prefix / file) for file in files]
 
     def get_outputs(self) -> list[str]:
         return []
@@ -107,23 +132,14 @@ class CMakeBuild(build_ext):
 
 
 class InstallData(install_data):
-    """lib/, share/ and include/ go to the environment's prefix, as the ros-* wheels lay theirs."""
-
     def run(self) -> None:
         self.run_command("build_ext")
-        build = self.get_finalized_command("build_ext")
-        if build.editable_mode:
-            build.copy_package(Path(self.get_finalized_command("install").install_lib))
-        for file in files_below(build.stage):
-            if file.parts[0] != PYTHON_DIR:
-                target = Path(self.install_dir) / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(build.stage / file, target)
-                self.outfiles.append(str(target))
+        self.outfiles += self.get_finalized_command("build_ext").copy_data(Path(self.install_dir))
 
 
 setup(
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_dir={"": "."},  # so that an editable install is one line of a .pth file
     # No compiler of setuptools ever sees it: it makes the wheel one of this platform and this Python.
     ext_modules=[Extension(f"{PACKAGE}.cmake", sources=[])],
     data_files=[("share", [])],

@@ -1,0 +1,128 @@
+// The inner loops of the network, as a table of functions with one entry per instruction set.
+//
+// Rounding contract: what a kernel writes for one token, row or head does not depend on how many others are
+// computed in the same call, nor on how the work is split over threads. `commit` relies on it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nano {
+
+constexpr std::size_t kGroup = 64;        // inputs that share one scale
+constexpr std::size_t kPanelRows = 16;    // rows interleaved in one panel
+constexpr std::size_t kPanelBytes = 544;  // 16 rows x 64 inputs: 512 bytes of nibbles, 16 float16 scales
+
+// INT4 weights [rows, cols] in panels: ceil(rows / 16) x (cols / 64) blocks of kPanelBytes.
+struct Int4Matrix {
+    const std::uint8_t* panels = nullptr;
+    const float* bias = nullptr;  // [rows], or null
+    std::size_t rows = 0;
+    std::size_t cols = 0;
+
+    std::size_t groups() const { return cols / kGroup; }
+    std::size_t panel_count() const { return (rows + kPanelRows - 1) / kPanelRows; }
+};
+
+// INT8 activations of several tokens.
+struct Int8Rows {
+    std::int8_t* values = nullptr;    // [tokens, cols]
+    float* scales = nullptr;          // [tokens, groups]
+    std::int32_t* offsets = nullptr;  // [tokens, groups]: -8 x sum of the group's values, the weights' zero point
+};
+
+struct ConvArgs {
+    const float* input = nullptr;   // [kernel - 1 + tokens, channels]; the first rows are the tokens before
+    const float* weight = nullptr;  // [kernel, channels]
+    const float* bias = nullptr;    // [channels], or null
+    float* output = nullptr;        // [tokens, channels]
+    std::size_t kernel = 0, channels = 0, tokens = 0;
+};
+
+struct ScanArgs {
+    const float* xbc = nullptr;    // [tokens, xbc_stride]: x [heads, head_dim], B [n_groups, state_size], C alike
+    const float* dt = nullptr;     // [tokens, heads], after softplus and clamp
+    const float* decay = nullptr;  // [tokens, heads], exp(dt * A)
+    const float* skip = nullptr;   // D [heads]
+    const float* state_in = nullptr;  // [heads, head_dim, state_size]
+    float* state_out = nullptr;       // may be state_in
+    float* y = nullptr;               // [tokens, heads * head_dim], or null to move the state only
+    std::size_t xbc_stride = 0, tokens = 0, heads = 0, head_dim = 0, state_size = 0, n_groups = 0;
+};
+
+// Contiguous run of cached keys and values of one head, each [count, head_dim].
+struct KvRun {
+    const float* keys = nullptr;
+    const float* values = nullptr;
+    std::size_t count = 0;
+};
+
+struct AttendArgs {
+    const float* query = nullptr;  // [head_dim]
+    const KvRun* runs = nullptr;   // oldest first
+    std::size_t run_count = 0, head_dim = 0;
+    float scale = 1.0F;
+    float* output = nullptr;  // [head_dim]
+};
+
+struct KernelSet {
+    const char* name;
+    // Per group: scale = max|x| / 127, value = round to even(x * (127 / max|x|)).
+    void (*quantize_row)(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
+    // y[t, row] = bias[row] + sum over groups, in order, of int dot product * (weight scale * activation scale).
+    void (*matmul)(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+                   std::size_t tokens, float* y, std::size_t y_stride);
+    // y = x * weight / sqrt(mean(x^2) + eps)
+    void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps, float* y);
+    // h = y * silu(gate), then RMS norm of each run of group elements.
+    void (*gated_norm)(const float* y, const float* gate, const float* weight, std::size_t n, std::size_t group,
+                       float eps, float* out);
+    void (*conv_silu)(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
+    // S = S * decay + (dt * x) B;  y = S C + D x
+    void (*scan)(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
+    void (*attend)(const AttendArgs& args);
+    void (*relu_squared)(float* x, std::size_t n);
+    void (*add)(float* x, const float* y, std::size_t n);  // x += y
+};
+
+// dt = clamp(softplus(raw + bias)), decay = exp(-exp(a_log) dt), in float32, for all kernel sets.
+void discretize(const float* raw, const float* bias, const float* neg_a, std::size_t heads, float dt_min, float dt_max,
+                float* dt, float* decay);
+
+float half_to_float(std::uint16_t half);
+
+const KernelSet& portable_kernels();
+const KernelSet* avx512_kernels();  // null where the processor or the build lacks AVX-512 VNNI
+
+// "auto", "portable" or "avx512"; null if there is no such set here.
+const KernelSet* find_kernels(const char* name);
+
+namespace portable {
+void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
+void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride);
+void rms_norm(const float* x, const float* weight, std::size_t n, float eps, float* y);
+void gated_norm(const float* y, const float* gate, const float* weight, std::size_t n, std::size_t group, float eps,
+                float* out);
+void conv_silu(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
+void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
+void attend(const AttendArgs& args);
+void relu_squared(float* x, std::size_t n);
+void add(float* x, const float* y, std::size_t n);
+}  // namespace portable
+
+namespace avx512 {
+void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
+void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride);
+void rms_norm(const float* x, const float* weight, std::size_t n, float eps, float* y);
+void gated_norm(const float* y, const float* gate, const float* weight, std::size_t n, std::size_t group, float eps,
+                float* out);
+void conv_silu(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
+void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
+void attend(const AttendArgs& args);
+void relu_squared(float* x, std::size_t n);
+void add(float* x, const float* y, std::size_t n);
+}  // namespace avx512
+
+}  // namespace nano

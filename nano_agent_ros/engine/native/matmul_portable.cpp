@@ -1,0 +1,89 @@
+// INT4 x INT8 matrix product, plain reference.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace nano {
+
+float half_to_float(std::uint16_t half) {
+    const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000U) << 16U;
+    const std::uint32_t exponent = (half >> 10U) & 0x1FU;
+    const std::uint32_t fraction = half & 0x3FFU;
+    if (exponent == 0) {
+        const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
+        return sign != 0 ? -magnitude : magnitude;
+    }
+    const std::uint32_t biased = exponent == 0x1FU ? 0xFFU : exponent + 112U;
+    const std::uint32_t bits = sign | (biased << 23U) | (fraction << 13U);
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+namespace portable {
+
+void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets) {
+    for (std::size_t g = 0; g < cols / kGroup; ++g) {
+        const float* in = x + g * kGroup;
+        float peak = 0.0F;
+        for (std::size_t i = 0; i < kGroup; ++i) peak = std::max(peak, std::fabs(in[i]));
+        const float inverse = peak > 0.0F ? 127.0F / peak : 0.0F;
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < kGroup; ++i) {
+            // Clamped, so that an infinity times zero or a subnormal peak cannot leave the int8 range.
+            const float scaled = std::nearbyint(in[i] * inverse);
+            const float bounded = scaled >= -127.0F ? std::min(scaled, 127.0F) : -127.0F;
+            values[g * kGroup + i] = static_cast<std::int8_t>(bounded);
+            sum += values[g * kGroup + i];
+        }
+        scales[g] = peak / 127.0F;
+        offsets[g] = -8 * sum;
+    }
+}
+
+// One panel block and one token: integer dot products of the 16 rows. The block holds 8 runs of 64 bytes; byte 4 n + k
+// of run j has, for row n, input 8 j + k in its low nibble and input 8 j + 4 + k in its high one.
+static void block_dot(const std::uint8_t* block, const std::int8_t* x, std::int32_t offset,
+                      std::int32_t sums[kPanelRows]) {
+    for (std::size_t n = 0; n < kPanelRows; ++n) {
+        std::int32_t sum = offset;
+        for (std::size_t j = 0; j < 8; ++j) {
+            for (std::size_t k = 0; k < 4; ++k) {
+                const std::int32_t pair = block[64 * j + 4 * n + k];
+                sum += (pair & 15) * x[8 * j + k] + (pair >> 4) * x[8 * j + 4 + k];
+            }
+        }
+        sums[n] = sum;
+    }
+}
+
+void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride) {
+    const std::size_t groups = w.groups();
+    for (std::size_t p = panel_begin; p < panel_end; ++p) {
+        const std::uint8_t* panel = w.panels + p * groups * kPanelBytes;
+        const std::size_t first = p * kPanelRows;
+        const std::size_t valid = std::min(kPanelRows, w.rows - first);
+        for (std::size_t t = 0; t < tokens; ++t) {
+            float sums[kPanelRows] = {};
+            for (std::size_t g = 0; g < groups; ++g) {
+                const std::uint8_t* block = panel + g * kPanelBytes;
+                std::int32_t dots[kPanelRows];
+                block_dot(block, x.values + t * w.cols + g * kGroup, x.offsets[t * groups + g], dots);
+                for (std::size_t n = 0; n < kPanelRows; ++n) {
+                    std::uint16_t half;
+                    std::memcpy(&half, block + 512 + 2 * n, sizeof half);
+                    sums[n] += static_cast<float>(dots[n]) * (half_to_float(half) * x.scales[t * groups + g]);
+                }
+            }
+            for (std::size_t n = 0; n < valid; ++n) {
+                y[t * y_stride + first + n] = sums[n] + (w.bias != nullptr ? w.bias[first + n] : 0.0F);
+            }
+        }
+    }
+}
+
+}  // namespace portable
+}  // namespace nano

@@ -1,0 +1,110 @@
+#include "nano_kernels.h"
+
+#include <vector>
+
+#include "kernels.h"
+
+namespace {
+
+std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+template <typename Body>
+int with_set(const char* set, const Body& body) {
+    const nano::KernelSet* kernels = nano::find_kernels(set);
+    if (kernels == nullptr) return -1;
+    body(*kernels);
+    return 0;
+}
+
+}  // namespace
+
+int nano_kernel_linear(const char* set, const uint8_t* panels, const float* bias, int64_t rows, int64_t cols,
+                       const float* x, int64_t tokens, float* y) {
+    return with_set(set, [&](const nano::KernelSet& k) {
+        nano::Int4Matrix w;
+        w.panels = panels;
+        w.bias = bias;
+        w.rows = size(rows);
+        w.cols = size(cols);
+        std::vector<std::int8_t> values(size(tokens * cols));
+        std::vector<float> scales(size(tokens) * w.groups());
+        std::vector<std::int32_t> offsets(scales.size());
+        for (std::size_t t = 0; t < size(tokens); ++t) {
+            k.quantize_row(x + t * w.cols, w.cols, values.data() + t * w.cols, scales.data() + t * w.groups(),
+                           offsets.data() + t * w.groups());
+        }
+        k.matmul(w, 0, w.panel_count(), {values.data(), scales.data(), offsets.data()}, size(tokens), y, w.rows);
+    });
+}
+
+int nano_kernel_quantize(const char* set, const float* x, int64_t cols, int8_t* values, float* scales,
+                         int32_t* offsets) {
+    return with_set(set, [&](const nano::KernelSet& k) { k.quantize_row(x, size(cols), values, scales, offsets); });
+}
+
+int nano_kernel_rms_norm(const char* set, const float* x, const float* weight, int64_t n, float eps, float* y) {
+    return with_set(set, [&](const nano::KernelSet& k) { k.rms_norm(x, weight, size(n), eps, y); });
+}
+
+int nano_kernel_gated_norm(const char* set, const float* y, const float* gate, const float* weight, int64_t n,
+                           int64_t group, float eps, float* out) {
+    return with_set(set,
+                    [&](const nano::KernelSet& k) { k.gated_norm(y, gate, weight, size(n), size(group), eps, out); });
+}
+
+int nano_kernel_conv_silu(const char* set, const float* input, const float* weight, const float* bias, int64_t kernel,
+                          int64_t channels, int64_t tokens, float* output) {
+    return with_set(set, [&](const nano::KernelSet& k) {
+        nano::ConvArgs args;
+        args.input = input;
+        args.weight = weight;
+        args.bias = bias;
+        args.output = output;
+        args.kernel = size(kernel);
+        args.channels = size(channels);
+        args.tokens = size(tokens);
+        k.conv_silu(args, 0, args.channels);
+    });
+}
+
+int nano_kernel_scan(const char* set, const float* xbc, const float* dt, const float* decay, const float* skip,
+                     int64_t tokens, int64_t heads, int64_t head_dim, int64_t state_size, int64_t n_groups,
+                     float* state, float* y) {
+    return with_set(set, [&](const nano::KernelSet& k) {
+        nano::ScanArgs args;
+        args.xbc = xbc;
+        args.xbc_stride = size(heads * head_dim + 2 * n_groups * state_size);
+        args.dt = dt;
+        args.decay = decay;
+        args.skip = skip;
+        args.state_in = state;
+        args.state_out = state;
+        args.y = y;
+        args.tokens = size(tokens);
+        args.heads = size(heads);
+        args.head_dim = size(head_dim);
+        args.state_size = size(state_size);
+        args.n_groups = size(n_groups);
+        k.scan(args, 0, args.heads);
+    });
+}
+
+int nano_kernel_attend(const char* set, const float* query, const float* keys, const float* values, int64_t count,
+                       int64_t split, int64_t head_dim, float scale, float* output) {
+    return with_set(set, [&](const nano::KernelSet& k) {
+        const nano::KvRun runs[2] = {{keys, values, size(split)},
+                                     {keys + split * head_dim, values + split * head_dim, size(count - split)}};
+        nano::AttendArgs args;
+        args.query = query;
+        args.runs = runs;
+        args.run_count = 2;
+        args.head_dim = size(head_dim);
+        args.scale = scale;
+        args.output = output;
+        k.attend(args);
+    });
+}
+
+int nano_kernel_relu_squared(const char* set, float* x, int64_t n) {
+    return with_set(set, [&](const nano::KernelSet& k) { k.relu_squared(x, size(n)); });
+}

@@ -1,0 +1,154 @@
+"""The lifecycle that every node shares: errors of a transition are logged and reported, and the node stays up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.exceptions import ROSInterruptException  # noqa: F401  (raised through spin on some versions)
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from nano_agent_ros.errors import NanoAgentError
+from nano_agent_ros.nodes.parameters import Parameter, Parameters
+from nano_agent_ros.speech import SpeechError
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node whose subclasses say what `setup`, `start`, `halt` and `teardown` mean for them.
+
+    configure reads the parameters and calls `setup`; if that raises, the transition fails with the message in the
+    log and the node stays unconfigured. `halt` and `teardown` must be harmless when repeated.
+    """
+
+    def __init__(self, name: str, parameters: Iterable[Parameter]) -> None:
+        """Declare parameters; nothing else happens before configure."""
+        super().__init__(name)
+        self.parameters = Parameters(self, parameters)
+        self.active = False
+        self._level = OK
+        self._message = "unconfigured"
+        self._values: dict[str, str] = {}
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._heartbeat = self.create_timer(1.0, self._publish_diagnostics)
+
+    def setup(self, values: Mapping[str, Any]) -> None:
+        """Open what the parameters name; may raise."""
+
+    def start(self) -> None:
+        """Begin to work; may raise."""
+
+    def halt(self) -> None:
+        """Cease to work."""
+
+    def teardown(self) -> None:
+        """Release what `setup` opened."""
+
+    def diagnose(self, level: bytes, message: str, **values: object) -> None:
+        """Report how the node is on /diagnostics, now and every second."""
+        self._level, self._message = level, message
+        self._values.update({key: str(value) for key, value in values.items()})
+        self._publish_diagnostics()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters and set up."""
+        try:
+            self.setup(self.parameters.read())
+        except Exception as error:
+            self._fail("configure", error)
+            self.teardown()
+            return TransitionCallbackReturn.FAILURE
+        self.diagnose(OK, "inactive")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start."""
+        result = super().on_activate(state)
+        try:
+            self.active = True
+            self.diagnose(OK, "active")
+            self.start()
+        except Exception as error:
+            self._fail("activate", error)
+            self._rest()
+            super().on_deactivate(state)
+            return TransitionCallbackReturn.FAILURE
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Halt."""
+        self._rest()
+        self.diagnose(OK, "inactive")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything."""
+        self.teardown()
+        self.diagnose(OK, "unconfigured")
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Halt and release everything."""
+        self.close()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured, from where the node can be configured again."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Halt and release everything, whatever the state."""
+        self._rest()
+        self.teardown()
+
+    def _rest(self) -> None:
+        self.active = False
+        self.halt()
+
+    def _fail(self, transition: str, error: Exception) -> None:
+        # Our own errors say what to do; of any other the kind matters as well.
+        known = isinstance(error, NanoAgentError | SpeechError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self.get_logger().error(f"cannot {transition}: {text}")
+        self.diagnose(ERROR, f"cannot {transition}: {text}")
+
+    def _publish_diagnostics(self) -> None:
+        status = DiagnosticStatus(
+            level=self._level,
+            name=self.get_fully_qualified_name().lstrip("/"),
+            hardware_id="nano_agent_ros",
+            message=self._message,
+            values=[KeyValue(key=key, value=value) for key, value in self._values.items()],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        if self.context.ok():
+            self._diagnostics.publish(array)
+
+
+def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> int:
+    """Spin one node until SIGINT or SIGTERM; return the exit code of the process."""
+    node: ManagedNode | None = None
+    try:
+        rclpy.init(args=args)
+        node = make_node()
+        executor = MultiThreadedExecutor(num_threads=4)
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except Exception as error:
+        # What cannot even become a node, such as a parameter file that is no YAML.
+        print(f"cannot start: {str(error).strip()}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        if node is not None:
+            node.close()
+        rclpy.try_shutdown()
+    return 0

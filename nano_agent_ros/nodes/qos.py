@@ -1,0 +1,30 @@
+"""Quality of service by what a topic is for."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def _profile(depth: int, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE) -> QoSProfile:
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=durability,
+    )
+
+
+COMMAND = _profile(50)
+"""Words, actions and stops: none may be lost, and none may reach whoever joins later."""
+
+LATEST = _profile(1, DurabilityPolicy.TRANSIENT_LOCAL)
+"""A state: whoever joins later needs the last one."""
+
+STATUS = _profile(20, DurabilityPolicy.TRANSIENT_LOCAL)
+"""Progress of actions: whoever joins later sees how the last ones ended."""
+
+REPORT = _profile(100, DurabilityPolicy.TRANSIENT_LOCAL)
+"""Defect reports: whoever joins later gets those of the session."""
+
+MEASUREMENT = _profile(5)
+"""Battery and pose: the newest counts."""

@@ -1,0 +1,253 @@
+"""The simulated robot as a node: executes RobotActions over simulated time and reports how they get on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from sensor_msgs.msg import BatteryState
+from std_msgs.msg import Empty
+
+from nano_agent_ros.action import ExecuteAction
+from nano_agent_ros.msg import ActionStatus, RobotAction
+from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes.conversions import command_of, pose_message, seconds_of, status_message
+from nano_agent_ros.nodes.lifecycle import ManagedNode, run
+from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.robot.behaviours import World
+from nano_agent_ros.robot.kinematics import Body, Pose
+from nano_agent_ros.robot.simulation import Command, Fault, SimulatedRobot, State, Status
+from nano_agent_ros.skills import Site
+
+PARAMETERS = (
+    Parameter("site", "warehouse", "Site file, or the name of one that ships: where locations are"),
+    Parameter("start_location", "", "Location id at which the robot begins; empty: the origin"),
+    Parameter("time_scale", 1.0, "Seconds of simulated time per second", 0.01, 1000.0),
+    Parameter("speed_mps", 1.0, "Driving speed in m/s", 0.05, 3.0),
+    Parameter("turn_rate", 1.5, "Turning speed in rad/s", 0.1, 6.0),
+    Parameter("battery_percent", 100.0, "Charge at the beginning", 0.0, 100.0),
+    Parameter("drain_percent_per_s", 0.02, "What driving costs of the battery, per simulated second", 0.0, 10.0),
+    Parameter("charging_station", "charging_station", "Location id at which `dock` charges"),
+    Parameter("update_rate_hz", 20.0, "Steps of the simulation per second", 1.0, 100.0),
+    Parameter("status_rate_hz", 2.0, "How often progress and pose are published", 0.1, 50.0),
+    Parameter("max_action_age_s", 10.0, "An action decided longer ago than this is refused", 0.1, 3600.0),
+)
+NIL = UUID(int=0)
+
+
+class SimRobotNode(ManagedNode):
+    """Subscribes `action` and `stop`, serves `execute_action`; publishes `status`, `battery` and `pose`."""
+
+    def __init__(self) -> None:
+        """Create topics and the action server; the robot itself comes with configure."""
+        super().__init__("sim_robot", PARAMETERS)
+        self._lock = threading.RLock()
+        self._robot: SimulatedRobot | None = None
+        self._site: Site | None = None
+        self._timer: Any = None
+        self._goals: dict[UUID, threading.Event] = {}
+        self._status = self.create_lifecycle_publisher(ActionStatus, "status", qos.STATUS)
+        self._battery = self.create_lifecycle_publisher(BatteryState, "battery", qos.LATEST)
+        self._pose = self.create_lifecycle_publisher(PoseStamped, "pose", qos.LATEST)
+        commands = MutuallyExclusiveCallbackGroup()
+        self.create_subscription(RobotAction, "action", self._on_action, qos.COMMAND, callback_group=commands)
+        self.create_subscription(
+            Empty, "stop", self._on_stop, qos.COMMAND, callback_group=MutuallyExclusiveCallbackGroup()
+        )
+        self._server = ActionServer(
+            self,
+            ExecuteAction,
+            "execute_action",
+            self._execute,
+            goal_callback=self._on_goal,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def setup(self, values: Mapping[str, Any]) -> None:
+        """Load the site and put the robot on it."""
+        self._site = Site.load(values["site"])
+        places = {key: Pose(*place.pose) for key, place in self._site.locations.items() if place.pose}
+        start = values["start_location"]
+        if start and start not in places:
+            raise ValueError(f"start_location '{start}' is no location with a pose on site {values['site']}")
+        body = Body(
+            pose=places.get(start, Pose(0.0, 0.0, 0.0)),
+            speed_mps=values["speed_mps"],
+            turn_rate=values["turn_rate"],
+            battery=values["battery_percent"],
+            drain_driving=values["drain_percent_per_s"],
+        )
+        self._robot = SimulatedRobot(World(places, values["charging_station"]), body)
+        self._scale = values["time_scale"]
+        self._max_age_s = values["max_action_age_s"]
+        self._period_s = 1.0 / values["update_rate_hz"]
+        self._report_every_s = 1.0 / values["status_rate_hz"]
+
+    def start(self) -> None:
+        """Let simulated time pass."""
+        self._last_step = self._last_report = time.monotonic()
+        self._timer = self.create_timer(self._period_s, self._on_timer, MutuallyExclusiveCallbackGroup())
+        self._measure()
+
+    def halt(self) -> None:
+        """Give up everything and hold still."""
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+        with self._lock:
+            if self._robot is not None:
+                self._publish(self._robot.stop())
+
+    def teardown(self) -> None:
+        """Take the robot off the site."""
+        with self._lock:
+            self._robot = None
+
+    def _on_timer(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self._robot is None or not self.active:
+                return
+            changes = self._robot.step((now - self._last_step) * self._scale)
+            self._last_step = now
+            self._publish(changes)
+            if now - self._last_report >= self._report_every_s:
+                self._last_report = now
+                current = self._robot.current()
+                if current is not None and current not in changes:
+                    self._publish([current])
+                self._measure()
+
+    def _on_action(self, message: RobotAction) -> None:
+        if not self.active:
+            return
+        age = seconds_of(self.get_clock().now().to_msg()) - seconds_of(message.header.stamp)
+        with self._lock:
+            if self._robot is None:
+                return
+            command = command_of(message)
+            if command.action_id == NIL:
+                self._refuse(command, Fault.INVALID_ARGUMENT, "action_id is empty")
+            elif self._robot.status_of(command.action_id) is not None:
+                self.get_logger().warning(f"action {command.action_id} came a second time; it is executed once only")
+            elif abs(age) > self._max_age_s and command.task.skill not in ("stop", "cancel", "pause"):
+                self._refuse(command, Fault.STALE, f"decided {age:.1f} s ago; the limit is {self._max_age_s:g} s")
+            else:
+                self._submit(command)
+
+    def _submit(self, command: Command) -> None:
+        assert self._robot is not None
+        changes = self._robot.submit(command)
+        arguments = ", ".join(f"{k}={v}" for k, v in command.task.arguments.items())
+        self.get_logger().info(f"{command.task.skill}({arguments}): {changes[-1].state.name}" if changes else "")
+        self._publish(changes)
+
+    def _refuse(self, command: Command, fault: Fault, message: str) -> None:
+        self._publish([Status(command.action_id, command.task.skill, State.REJECTED, 0.0, fault, message)])
+
+    def _on_stop(self, message: Empty) -> None:
+        with self._lock:
+            if self._robot is not None:
+                self.get_logger().warning("stop")
+                self._publish(self._robot.stop())
+
+    def _publish(self, changes: Iterable[Status]) -> None:
+        stamp = self.get_clock().now().to_msg()
+        frame = self._site.frame_id if self._site else ""
+        for change in changes:
+            self._status.publish(status_message(change, stamp, frame))
+            if change.state.final:
+                why = f": {change.message}" if change.message else ""
+                self.get_logger().info(f"{change.skill} {change.state.name}{why}")
+                if change.action_id in self._goals:
+                    self._goals[change.action_id].set()
+
+    def _measure(self) -> None:
+        assert self._robot is not None and self._site is not None
+        body, stamp = self._robot.body, self.get_clock().now().to_msg()
+        charging = BatteryState.POWER_SUPPLY_STATUS_CHARGING
+        discharging = BatteryState.POWER_SUPPLY_STATUS_DISCHARGING
+        nan = float("nan")
+        battery = BatteryState(
+            percentage=body.battery / 100.0,
+            present=True,
+            power_supply_status=charging if body.docked else discharging,
+            voltage=nan,
+            current=nan,
+            charge=nan,
+            capacity=nan,
+            design_capacity=nan,
+            temperature=nan,
+        )
+        battery.header.stamp = stamp
+        self._battery.publish(battery)
+        self._pose.publish(pose_message((body.pose.x, body.pose.y, body.pose.yaw), self._site.frame_id, stamp))
+
+    def _on_goal(self, goal: ExecuteAction.Goal) -> GoalResponse:
+        return GoalResponse.ACCEPT if self.active else GoalResponse.REJECT
+
+    def _execute(self, goal: ServerGoalHandle) -> ExecuteAction.Result:
+        """Run one goal to its end; the callback has a thread of its own to wait in."""
+        command = command_of(goal.request.action)
+        if command.action_id == NIL:
+            command = replace(command, action_id=uuid4(), plan_id=uuid4())
+        command = replace(command, step=0, step_count=1)
+        ended = threading.Event()
+        with self._lock:
+            known = self._robot is None or self._robot.status_of(command.action_id) is not None
+            if not known:
+                self._goals[command.action_id] = ended
+                self._submit(command)
+        if known:
+            duplicate = Status(
+                command.action_id, command.task.skill, State.REJECTED, 0.0, Fault.DUPLICATE, "its action_id was seen before"
+            )
+            return self._conclude(goal, duplicate)
+        while not ended.wait(self._report_every_s):
+            self._feed_back(goal, command)
+        with self._lock:
+            self._goals.pop(command.action_id, None)
+            status = self._robot.status_of(command.action_id) if self._robot else None
+        return self._conclude(goal, status or Status(command.action_id, command.task.skill, State.CANCELED))
+
+    def _feed_back(self, goal: ServerGoalHandle, command: Command) -> None:
+        with self._lock:
+            if self._robot is None or not self.context.ok():
+                self._goals[command.action_id].set()
+                return
+            if goal.is_cancel_requested:
+                self._publish(self._robot.cancel(command.action_id))
+            status = self._robot.status_of(command.action_id)
+        if status is not None and not status.state.final:
+            goal.publish_feedback(ExecuteAction.Feedback(status=self._message(status)))
+
+    def _conclude(self, goal: ServerGoalHandle, status: Status) -> ExecuteAction.Result:
+        if status.state is State.FINISHED:
+            goal.succeed()
+        elif status.state is State.CANCELED and goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        return ExecuteAction.Result(status=self._message(status))
+
+    def _message(self, status: Status) -> ActionStatus:
+        return status_message(status, self.get_clock().now().to_msg(), self._site.frame_id if self._site else "")
+
+
+def main() -> int:
+    """Run the node."""
+    return run(SimRobotNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

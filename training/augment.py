@@ -1,0 +1,180 @@
+"""Makes one phrasing sound like many: fillers, politeness, corrections, recognition errors, punctuation."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from training.slots import Binding, CannotBind, Segment
+from training.words import values
+
+OPENERS = (
+    "okay", "ok", "so", "well", "right", "alright", "alright then", "now", "uh", "um", "er", "okay so", "right then",
+    "good", "great", "yeah", "now then", "fine", "oh", "and", "ah", "hm", "okay now", "next", "all right",
+)  # fmt: skip
+WAKES = (
+    "hey robot", "robot", "hello robot", "hi robot", "okay robot", "hey", "listen robot", "hey nano", "nano", "hey there",
+    "excuse me robot", "yo robot", "dear robot", "robo", "hi there", "ok nano", "hey buddy", "mister robot",
+)  # fmt: skip
+POLITE_BEFORE = (
+    "please", "please", "could you please", "can you", "could you", "would you", "would you please", "i need you to",
+    "i want you to", "i'd like you to", "you can", "go ahead and", "just", "be so kind and", "kindly", "you need to",
+)  # fmt: skip
+POLITE_AFTER = (
+    "please", "please", "thanks", "thank you", "when you get a chance", "when you can", "would you", "if you can",
+    "if you don't mind", "right away", "now", "quickly", "as soon as possible", "for me", "will you", "cheers", "robot",
+    "ok", "okay", "right now", "real quick", "thanks a lot", "when you have a moment", "asap", "would you please",
+)  # fmt: skip
+FILLERS = ("uh", "um", "er", "you know", "like", "erm", "hmm", "let's see", "what's it called")
+CORRECTIONS = (
+    ", no, ", ", no wait, ", ", sorry, ", ", i mean ", ", wait, no, ", ", sorry, i mean ", ", uh no, ", ", actually no, ",
+    ", no sorry, ", ", correction, ", ", or rather ", ", make that ", ", no not there, ", ", scratch that, ", " no ",
+)  # fmt: skip
+CONTRACTIONS = (
+    ("i'm", "i am"), ("it's", "it is"), ("there's", "there is"), ("don't", "do not"), ("can't", "cannot"),
+    ("let's", "let us"), ("you're", "you are"), ("i'd", "i would"), ("what's", "what is"), ("where's", "where is"),
+    ("how's", "how is"), ("i've", "i have"), ("that's", "that is"), ("you've", "you have"), ("i'll", "i will"),
+    ("going to", "gonna"), ("want to", "wanna"), ("have got to", "gotta"),
+)  # fmt: skip
+SPELLINGS = (("metre", "meter"), ("gray", "grey"), ("tyre", "tire"), ("okay", "ok"), ("centre", "center"))
+_IMPERATIVE = re.compile(
+    r"(go|drive|head|move|take|bring|pick|grab|get|put|place|set|drop|load|unload|follow|guide|lead|show|attach|detach|"
+    r"couple|uncouple|hook|unhook|push|shove|inspect|check|look|report|count|find|search|patrol|wait|turn|rotate|lift|"
+    r"raise|lower|say|tell|announce|pause|resume|cancel|fetch|deliver|carry|hold|stay|return|charge|undock|leave|slow|"
+    r"speed|log|record|collect|escort|tow|examine|locate|back|reverse|spin|swing|run|note|proceed|navigate)\b"
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a person's words reach the robot: whisper (capitals, punctuation), typed or raw (bare words)."""
+
+    name: str
+    words: float  # how often numbers are words
+    fillers: float
+    noise: float
+
+
+STYLES = (
+    Style("whisper", 0.3, 0.10, 0.02),
+    Style("typed", 0.2, 0.04, 0.01),
+    Style("raw", 0.9, 0.12, 0.02),
+)
+
+
+def draw_style(rng: random.Random) -> Style:
+    """The style of one conversation."""
+    x = rng.random()
+    return STYLES[0] if x < 0.45 else STYLES[1] if x < 0.75 else STYLES[2]
+
+
+def correct(segments: list[Segment], binding: Binding, rng: random.Random) -> list[Segment]:
+    """Say something wrong first and put it right: "dock two, no, dock three". Unchanged where nothing fits."""
+    places = [i for i, s in enumerate(segments) if s.slot and s.tag in "nv" and s.slot[0] not in ("objects", "defect")]
+    if not places:
+        return segments
+    i = rng.choice(places)
+    segment = segments[i]
+    assert segment.slot is not None
+    before = set(binding.used)
+    try:
+        wrong = binding.another(segment.slot)
+    except CannotBind:
+        return segments
+    finally:
+        binding.used.clear()
+        binding.used.update(before)
+    if not wrong:
+        return segments
+    if segment.text.startswith("the "):
+        wrong = f"the {wrong}"
+    inserted = [Segment(wrong, segment.tag), Segment(rng.choice(CORRECTIONS))]
+    return [*segments[:i], *inserted, *segments[i:]]
+
+
+def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: str) -> str:
+    """The utterance as one line of text."""
+    parts = list(segments)
+    # Names addressed to a colleague are what makes talk not meant for the robot: nothing is put before it.
+    addressed = kind != "ignore"
+    text = "".join(s.text for s in parts)
+    first = text.lower()
+    if addressed and kind in ("act", "refuse", "clarify") and "please" not in first and len(text) < 90:
+        if _IMPERATIVE.match(first) and rng.random() < 0.14:
+            parts.insert(0, Segment(f"{rng.choice(POLITE_BEFORE)} "))
+        elif not text.endswith("?") and rng.random() < 0.13:
+            comma = ", " if rng.random() < 0.5 else " "
+            parts.append(Segment(f"{comma}{rng.choice(POLITE_AFTER)}"))
+    if rng.random() < style.fillers:
+        parts = _fill(parts, rng)
+    if rng.random() < 0.16 and not re.match(r"(okay|ok|so|well|right|alright|uh|um|no|actually|wait|and|then)\b", first):
+        parts.insert(0, Segment(f"{rng.choice(OPENERS)}{rng.choice((', ', ' '))}"))
+    if addressed and "robot" not in first and rng.random() < 0.1:
+        parts.insert(0, Segment(f"{rng.choice(WAKES)}{rng.choice((', ', ' '))}"))
+    if rng.random() < 0.12:
+        parts = [replace(s, text=_vary(s.text, rng)) if s.tag in "tv" else s for s in parts]
+    if rng.random() < style.noise * 6:
+        parts = [replace(s, text=_mishear(s.text, rng, s.tag)) if s.tag != "c" else s for s in parts]
+    return _write("".join(s.text for s in parts), rng, style)
+
+
+def _fill(parts: list[Segment], rng: random.Random) -> list[Segment]:
+    i = rng.randrange(len(parts))
+    segment = parts[i]
+    if segment.tag != "t" or " " not in segment.text.strip() or rng.random() < 0.3:
+        if segment.slot and segment.tag == "n":
+            return [*parts[:i], Segment(f"{rng.choice(FILLERS)} "), *parts[i:]]
+        return parts
+    words = segment.text.split(" ")
+    spots = [j for j in range(1, len(words)) if words[j - 1]]
+    j = rng.choice(spots)
+    words.insert(j, words[j - 1].strip(",") if rng.random() < 0.3 else rng.choice(FILLERS))
+    return [*parts[:i], replace(segment, text=" ".join(words)), *parts[i + 1 :]]
+
+
+def _vary(text: str, rng: random.Random) -> str:
+    for a, b in (*CONTRACTIONS, *SPELLINGS):
+        for old, new in ((a, b), (b, a)):
+            if old in text and rng.random() < 0.5:
+                text = re.sub(rf"\b{re.escape(old)}(?=s?\b)", new, text)
+                break
+    return text
+
+
+def _mishear(text: str, rng: random.Random, tag: str) -> str:
+    """Recognition errors: words heard as others, short words dropped, a word said twice."""
+    noise = values()["noise"]
+    out = []
+    for word in re.split(r"(\s+)", text):
+        heard = noise.get(word.lower())
+        if heard and rng.random() < 0.6:
+            word = rng.choice(heard)
+        elif tag == "t" and word.lower() in ("the", "a", "to", "of", "at", "up") and rng.random() < 0.25:
+            word = ""
+        elif tag == "t" and word.isalpha() and rng.random() < 0.03:
+            word = f"{word} {word}"
+        out.append(word)
+    return re.sub(r"  +", " ", "".join(out))
+
+
+def _write(text: str, rng: random.Random, style: Style) -> str:
+    text = " ".join(text.split()).replace(" ,", ",").replace(",,", ",")
+    text = re.sub(r"^[,;. ]+", "", text)
+    if style.name == "raw":
+        text = re.sub(r"[,;:!?]|\.(?!\d)", "", text).lower()
+        return " ".join(text.split())
+    if style.name == "typed":
+        if rng.random() < 0.5:
+            text = re.sub(r",(?!\d)", "", text)
+        if rng.random() < 0.75:
+            text = text.rstrip("?.!")
+        if rng.random() < 0.8:
+            text = text.lower()
+        return text
+    if not text.endswith(("?", "!", ".")):
+        question = re.match(r"(can|could|would|will|where|what|how|who|which|is|are|do|does|did|have|when|why)\b", text, re.I)
+        text += "?" if question and rng.random() < 0.8 else "!" if rng.random() < 0.04 else "."
+    text = re.sub(r"\bi\b", "I", text)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,368 @@
+"""Slots of a phrasing: what each is bound to, how it is spoken, and what the plan, the facts and the reply hold."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+from training.banks import SLOT
+from training.sites import Entity, RandomSite, number_words
+from training.words import values
+
+Slot = tuple[str, str]  # kind and number: ("location", "2")
+Limits = tuple[float, float]  # SI
+_DETERMINERS = frozenset(
+    "the a an my your our their his her this that these those some any another one each every no which what other "
+    "same next last two three more of".split()
+)
+
+
+class CannotBind(Exception):
+    """This site has nothing that the slot could name."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of an utterance. `tag`: t text, n name, v number, c words that the reply copies as they are."""
+
+    text: str
+    tag: str = "t"
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a slot stands for: an entity, or a value as the plan writes it with its spoken forms."""
+
+    plan: str
+    name: str
+    forms: tuple[str, ...] = ()
+    entity: Entity | None = None
+
+
+@cache
+def template(text: str) -> tuple[str | Slot, ...]:
+    """A phrasing as literal texts and slots."""
+    out: list[str | Slot] = []
+    end = 0
+    for match in SLOT.finditer(text):
+        if match.start() > end:
+            out.append(text[end : match.start()])
+        out.append((match[1], match[2]))
+        end = match.end()
+    if end < len(text):
+        out.append(text[end:])
+    return tuple(out)
+
+
+def wants_countable(text: str) -> frozenset[str]:
+    """Numbers of the object slots that must be things that are counted ("a {object}", "{count} {objects}")."""
+    found = re.findall(r"\{objects(\d*)\}", text)
+    found += re.findall(r"\b(?:a|an|another|one|each|every|single) \{object(\d*)\}", text)
+    return frozenset(found)
+
+
+class Binding:
+    """The slots of one entry on one site; every slot is bound at its first use and stays."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        site: RandomSite,
+        words: float,
+        limits: Mapping[Slot, Limits] | None = None,
+        used: set[str] | None = None,
+        countable: frozenset[str] = frozenset(),
+    ) -> None:
+        """`words` is how often a number is spoken as a word; `used` are ids that other parts have named."""
+        self.rng, self.site, self.words = rng, site, words
+        self.limits = limits or {}
+        self.used = used if used is not None else set()
+        self.countable = countable
+        self.bound: dict[Slot, Bound] = {}
+
+    def get(self, slot: Slot) -> Bound:
+        """What the slot is bound to; {objects} is bound as {object}. Raises CannotBind."""
+        slot = ("object", slot[1]) if slot[0] == "objects" else slot
+        if slot not in self.bound:
+            self.bound[slot] = self._draw(slot)
+        return self.bound[slot]
+
+    def bind_entity(self, slot: Slot, entity: Entity) -> None:
+        """Bind a slot to an id of the site before its first use."""
+        self.used.add(entity.id)
+        self.bound[slot] = Bound(entity.id, entity.names[0], entity=entity)
+
+    def another(self, slot: Slot) -> str:
+        """A wrong filling of the same kind, as it would be spoken before a correction; raises CannotBind."""
+        other = self._draw(slot)
+        return self._spoken(other, slot) if other.plan != self.get(slot).plan else ""
+
+    def _draw(self, slot: Slot) -> Bound:
+        kind, rng = slot[0], self.rng
+        if kind in ("location", "object", "person", "cart", "vehicle"):
+            choices = [e for e in self._entities(kind, slot[1]) if e.id not in self.used]
+            if not choices:
+                raise CannotBind(kind)
+            entity = choices[int(rng.random() * len(choices))]
+            self.used.add(entity.id)
+            return Bound(entity.id, entity.names[0], entity=entity)
+        if kind.startswith("unknown_"):
+            name = self.say_number(self.site.unknown(rng, kind.removeprefix("unknown_")))
+            return Bound("", name.lower(), (name,))
+        if kind == "defect":
+            value = rng.choice(list(values()["defects"]))
+            return Bound(value, value)
+        if kind in ("message", "position"):
+            text = rng.choice(values()[f"{kind}s"])
+            return Bound(text, text, (text,))
+        if kind == "battery":
+            value = str(rng.randint(5, 100))
+            return Bound(value, value, (value,))
+        low, high = self.limits.get(slot, _DEFAULT[kind])
+        choices_ = _quantities(kind, low, high)
+        if not choices_:
+            raise CannotBind(kind)
+        return rng.choice(choices_)
+
+    def _entities(self, kind: str, number: str) -> list[Entity]:
+        if kind == "location":
+            return self.site.open_locations
+        if kind == "vehicle":
+            return [e for e in self.site.open_locations if e.vehicle]
+        if kind == "person":
+            return list(self.site.people)
+        if kind == "cart":
+            return [e for e in self.site.objects if e.cart]
+        return [e for e in self.site.objects if not e.mass or number not in self.countable]
+
+    def say_number(self, name: str) -> str:
+        """Digits of a name as words, or as they are."""
+        if not any(c.isdigit() for c in name):
+            return name
+        if self.rng.random() < self.words:
+            name = re.sub(r"[A-Z]?\d+", lambda m: _spell(m[0]), name)
+        elif self.rng.random() < 0.3:
+            name = re.sub(r"\b([A-Z])(\d+)", r"\1 \2", name)
+        if self.rng.random() < 0.03:
+            name = re.sub(r" (?=\d+$)", " number ", name)
+        return name
+
+    def _spoken(self, bound: Bound, slot: Slot) -> str:
+        rng = self.rng
+        if bound.entity:
+            entity = bound.entity
+            which = 0 if rng.random() < 0.55 else rng.randrange(len(entity.names))
+            return self.say_number((entity.plurals if slot[0] == "objects" else entity.names)[which])
+        if slot[0] == "defect":
+            return rng.choice(values()["defects"][bound.plan])
+        if len(bound.forms) == 1:
+            return bound.forms[0]
+        return bound.forms[0] if rng.random() > self.words else rng.choice(bound.forms[1:])
+
+    def utter(self, phrasing: str) -> list[Segment]:
+        """One phrasing with its slots spoken, articles set right; raises CannotBind."""
+        out: list[Segment] = []
+        parts = template(phrasing)
+        for i, part in enumerate(parts):
+            if isinstance(part, str):
+                out.append(Segment(part))
+                continue
+            bound = self.get(part)
+            text = self._spoken(bound, part)
+            following = parts[i + 1] if i + 1 < len(parts) else ""
+            if part[0] == "count":
+                text = _count_form(text, following if isinstance(following, str) else "")
+            if bound.entity or part[0] in ("defect", "unknown_object", "unknown_location"):
+                text = self._article(out, text, part, bound)
+            tag = "c" if part[0] in ("message", "position") or part[0].startswith("unknown") else "n"
+            tag = "v" if part[0] in _DEFAULT else tag
+            out.append(Segment(text, tag, part))
+        return out
+
+    def _article(self, before: list[Segment], text: str, slot: Slot, bound: Bound) -> str:
+        """Set or drop the article that stands before a name; may change the segment before."""
+        rng, entity = self.rng, bound.entity
+        last = before[-1].text if before else ""
+        words = last.split()
+        previous = words[-1].lower() if words and last.endswith(" ") else ""
+        if previous in ("a", "an") and slot[0] != "objects":
+            stem = last.rstrip()[: -len(previous)]
+            if entity is not None and entity.mass:
+                before[-1] = replace(before[-1], text=stem + rng.choice(("the ", "some ")))
+            else:
+                before[-1] = replace(before[-1], text=stem + ("an " if text[0].lower() in "aeio" else "a "))
+            return text
+        if slot[0] == "defect" and not previous and bound.plan in values()["mass_defects"] and rng.random() < 0.4:
+            return rng.choice(values()["mass_defects"][bound.plan])
+        if entity is None:
+            return text
+        if slot[0] in ("location", "vehicle", "person"):
+            if previous == "the" and not entity.article and rng.random() < 0.9:
+                before[-1] = replace(before[-1], text=last.rstrip()[:-3])
+            elif entity.article and previous not in _DETERMINERS and rng.random() < 0.8 and (last or slot[0] != "person"):
+                return f"the {text}"
+        elif slot[0] in ("object", "cart") and last.endswith(" ") and previous not in _DETERMINERS:
+            bare = previous.isalpha() and rng.random() < 0.5
+            return f"the {text}" if bare and (len(before) < 2 or before[-2].slot != ("count", "")) else text
+        return text
+
+    def plan_value(self, text: str) -> str:
+        """A template of an argument as the plan writes it."""
+        return SLOT.sub(lambda m: self.get((m[1], m[2])).plan, text)
+
+    def name_text(self, text: str) -> str:
+        """A template of a reply or fact with names; "the" goes before names that bear no article."""
+        out = ""
+        for part in template(text):
+            if isinstance(part, str):
+                out += part
+                continue
+            bound = self.get(part)
+            name = bound.name
+            if bound.entity:
+                name = bound.entity.plurals[0] if part[0] == "objects" else name
+                if not bound.entity.article and re.search(r"\b[Tt]he $", out):
+                    out = out[:-4]
+            elif part[0] not in ("defect", "message", "position", "battery") and bound.forms:
+                name = bound.forms[0]
+            out += name
+        return out[:1].upper() + out[1:] if out[:1].islower() and text[:1].isupper() else out
+
+    def fact_value(self, key: str, text: str) -> str | int:
+        """A fact: ids for where it is and what it carries, names in free text, numbers as numbers."""
+        if key in ("location", "carrying") and (match := SLOT.fullmatch(text)):
+            return self.get((match[1], match[2])).plan
+        value = self.name_text(text)
+        return int(value) if value.isdigit() else value
+
+
+def _spell(code: str) -> str:
+    if code[0].isalpha():
+        return f"{code[0]} {number_words(int(code[1:]))}"
+    return number_words(int(code)) if int(code) < 1000 else code
+
+
+def _count_form(text: str, following: str) -> str:
+    if text.startswith(("a couple", "half a", "a dozen")):
+        if following.startswith(" of"):
+            return text.removesuffix(" of")
+        if not following.startswith(" ") or not following.strip() and len(following) > 1:
+            return {"a couple of": "two", "half a dozen": "six", "a dozen": "twelve"}[text]
+    return text
+
+
+# SI limits of a slot that its skill does not narrow.
+_DEFAULT: dict[str, Limits] = {
+    "count": (2, 12),
+    "duration": (1, 7200),
+    "distance": (0.01, 2),
+    "speed": (0.05, 1.5),
+    "angle": (0.05, 6.2832),
+}
+
+
+def _value(plan: str, *forms: str) -> Bound:
+    return Bound(plan, forms[0], forms)
+
+
+@cache
+def _quantities(kind: str, low: float, high: float) -> tuple[Bound, ...]:
+    return tuple(b for si, b in _ALL[kind]() if low - 1e-9 <= si <= high + 1e-9)
+
+
+def _counts() -> list[tuple[float, Bound]]:
+    special = {2: ("a couple of",), 6: ("half a dozen",), 12: ("a dozen",)}
+    return [(n, _value(str(n), str(n), number_words(n), number_words(n), *special.get(n, ()))) for n in range(2, 13)]
+
+
+def _durations() -> list[tuple[float, Bound]]:
+    out = []
+    for n in (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 100, 120):
+        w = number_words(n)
+        out.append((n, _value(f"{n} s", f"{n} seconds", f"{w} seconds", f"{w} seconds", f"{n} secs", f"{w} secs")))
+    out.append((30, _value("30 s", "30 seconds", "half a minute", "thirty seconds")))
+    out.append((60, _value("1 min", "1 minute", "a minute", "one minute", "one min")))
+    out.append((90, _value("90 s", "90 seconds", "a minute and a half", "one and a half minutes", "ninety seconds")))
+    out.append((150, _value("150 s", "2.5 minutes", "two and a half minutes", "two and a half minutes")))
+    for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 45, 50, 60, 90):
+        w = number_words(n)
+        out.append((60 * n, _value(f"{n} min", f"{n} minutes", f"{w} minutes", f"{w} minutes", f"{n} min", f"{w} mins")))
+    out.append((120, _value("2 min", "2 minutes", "two minutes", "a couple of minutes")))
+    out.append((900, _value("15 min", "15 minutes", "a quarter of an hour", "quarter of an hour", "fifteen minutes")))
+    out.append((1800, _value("30 min", "30 minutes", "half an hour", "half an hour", "thirty minutes")))
+    out.append((2700, _value("45 min", "45 minutes", "three quarters of an hour", "forty five minutes")))
+    out.append((3600, _value("1 h", "1 hour", "an hour", "one hour")))
+    out.append((5400, _value("90 min", "1.5 hours", "an hour and a half", "one and a half hours", "ninety minutes")))
+    out.append((7200, _value("2 h", "2 hours", "two hours", "a couple of hours")))
+    out += [(3600 * n, _value(f"{n} h", f"{n} hours", f"{number_words(n)} hours")) for n in (3, 4, 5, 6, 8, 10, 12, 24)]
+    return out
+
+
+def _distances() -> list[tuple[float, Bound]]:
+    out = []
+    for n in (2, 3, 5, 8, 10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 120, 150):
+        w = number_words(n)
+        forms = (f"{n} centimetres", f"{w} centimetres", f"{n} cm", f"{w} centimeters", f"{w} centis", f"{n} centimeters")
+        out.append((n / 100, _value(f"{n} cm", *forms)))
+    for n in (50, 20, 80, 100, 150):
+        out.append((n / 1000, _value(f"{n} mm", f"{n} millimetres", f"{number_words(n)} millimetres", f"{n} mm")))
+    for n in (1, 2, 3, 4, 5, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100):
+        w, s = number_words(n), "" if n == 1 else "s"
+        forms = (f"{n} metre{s}", f"{w} metre{s}", f"{w} meter{s}", f"{n} m", f"{n} meter{s}", f"{w} metre{s}")
+        out += [(n, _value(f"{n} m", *forms))] * (1 if n > 5 else 2)
+        if n < 5:
+            forms = (f"{n}.5 metres", f"{w} and a half metres", f"{w} point five metres", f"{n}.5 m")
+            out.append((n + 0.5, _value(f"{n}.5 m", *forms)))
+    out.append((0.5, _value("0.5 m", "half a metre", "half a meter", "half a metre", "0.5 metres", "point five metres")))
+    out.append((1.0, _value("1 m", "1 metre", "a metre", "a meter", "one metre")))
+    out.append((1.5, _value("1.5 m", "1.5 metres", "a metre and a half", "a meter and a half")))
+    out.append((1.2, _value("1.2 m", "1.2 metres", "one point two metres", "a metre twenty")))
+    out.append((2.0, _value("2 m", "2 metres", "a couple of metres", "two metres")))
+    for n in (2, 3, 7, 8):
+        forms = (f"0.{n} metres", f"zero point {number_words(n)} metres", f"point {number_words(n)} metres")
+        out.append((n / 10, _value(f"0.{n} m", *forms)))
+    return out
+
+
+def _speeds() -> list[tuple[float, Bound]]:
+    out = []
+    for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14):
+        text, whole = f"{n / 10:g}", number_words(n // 10)
+        w = f"{whole} point {number_words(n % 10)}"
+        short = f"point {number_words(n % 10)}" if n < 10 else w
+        forms = (f"{text} metres per second", f"{w} metres per second", f"{short} metres per second", f"{text} m/s")
+        forms += (f"{w} meters per second", f"{short} metres a second")
+        out.append((n / 10, _value(f"{text} m/s", *forms)))
+    out.append((0.5, _value("0.5 m/s", "0.5 metres per second", "half a metre per second", "half a meter per second")))
+    out.append((1.0, _value("1 m/s", "1 metre per second", "one metre per second", "a metre per second")))
+    out.append((1.5, _value("1.5 m/s", "1.5 metres per second", "one and a half metres per second")))
+    for n in (10, 15, 20, 25, 30, 35, 40, 50, 60, 65, 70, 75, 80, 90, 100):
+        w = number_words(n)
+        out.append((1.5 * n / 100, _value(f"{n} %", f"{n} percent", f"{w} percent", f"{w} per cent", f"{n} %", f"{n}%")))
+    for n in (1, 2, 3, 4, 5):
+        w, s = number_words(n), "" if n == 1 else "s"
+        forms = (f"{n} kilometre{s} per hour", f"{w} kilometre{s} per hour", f"{n} km/h", f"{w} kilometre{s} an hour")
+        out.append((n / 3.6, _value(f"{n} km/h", *forms)))
+    for n in (2, 3, 4, 5, 10, 20):
+        w = number_words(n)
+        out.append((float(n), _value(f"{n} m/s", f"{n} metres per second", f"{w} metres per second")))
+    out += [(1.5 * n / 100, _value(f"{n} %", f"{n} percent", f"{number_words(n)} percent")) for n in (150, 200, 300)]
+    return out
+
+
+def _angles() -> list[tuple[float, Bound]]:
+    out = []
+    for n in (5, 10, 15, 20, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 90, 100, 110, 120, 135, 150, 180, 180, 200, 240):
+        w = number_words(n)
+        out.append((math.radians(n), _value(f"{n} deg", f"{n} degrees", f"{w} degrees", f"{n}°", f"{w} degrees")))
+    for n in (270, 300, 360, 400, 500, 720):
+        out.append((math.radians(n), _value(f"{n} deg", f"{n} degrees", f"{number_words(n)} degrees")))
+    return out
+
+
+_ALL = {"count": _counts, "duration": _durations, "distance": _distances, "speed": _speeds, "angle": _angles}

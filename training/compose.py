@@ -1,0 +1,275 @@
+"""Turns made from the phrase banks: single ones, composed commands, and commands that must be refused or asked about."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nano_agent_ros.skills import Skills
+from training.augment import Style, correct
+from training.banks import SLOT, Entry, Plan, TurnEntry, held_out, slots
+from training.sites import RandomSite
+from training.slots import Binding, CannotBind, Limits, Segment, Slot, wants_countable
+
+Call = tuple[str, dict[str, str]]
+
+# What the robot says that it can't do, when a skill is not among those it has.
+ABILITIES = {
+    "navigate_to": "drive to places", "pick": "pick things up", "place": "put things down", "bring": "bring things",
+    "load": "load things", "unload": "unload things", "follow": "follow people", "guide": "guide people",
+    "dock": "go and charge", "undock": "leave the charger", "attach": "couple carts", "detach": "uncouple carts",
+    "push": "push things", "inspect": "inspect things", "report_defect": "record defects", "count": "count things",
+    "find": "search for things", "patrol": "patrol", "wait": "wait", "set_speed": "change my speed",
+    "move": "drive straight by hand", "turn": "turn on the spot", "lift": "raise my forks", "lower": "lower my forks",
+    "say": "speak to people", "pause": "pause", "resume": "resume a task", "cancel": "cancel a task", "stop": "stop",
+}  # fmt: skip
+JOINS = (
+    ("{0} and then {1}", 4), ("{0} then {1}", 3), ("{0}, then {1}", 3), ("{0} and {1}", 2), ("{0} and after that {1}", 2),
+    ("first {0}, then {1}", 2), ("{0}, once that's done {1}", 1), ("{0}, and when you're done {1}", 1),
+    ("{0}. then {1}", 1), ("{0}, after that {1}", 1), ("{0} and afterwards {1}", 1), ("first {0} and then {1}", 1),
+    ("{0}. after that {1}", 1), ("{0}, next {1}", 1), ("start with this, {0}, and then {1}", 1), ("{0} before you {1}", 0),
+)  # fmt: skip
+HELD_OUT_JOINS = (("{0}, and once you've done that {1}", 1), ("{0}, followed by {1}", 1), ("to begin with {0}, then {1}", 1))
+JOINS3 = ("{0}, {1} and then {2}", "first {0}, then {1}, after that {2}", "{0}, then {1}, then {2}", "{0} and {1} and {2}")
+_NOT_COMPOSED = frozenset("stop pause resume cancel report_defect".split())
+_OPENING = re.compile(
+    r"(then|and|now|no|not|actually|after|also|next|or|so|but|instead|okay|ok|yes|yeah|there|i|i'd|i'm|we|it's|that|that's|"
+    r"finally|first|could|can|would|will|how|what|where|is|are|do you|any|who|which|robot|hey|right|back|same|again)\b",
+    re.I,
+)
+
+
+@dataclass
+class Said:
+    """A turn before it becomes text: what is said, the facts with it and the reply it must get."""
+
+    segments: list[Segment]
+    kind: str
+    calls: list[Call] = field(default_factory=list)
+    text: str = ""
+    facts: dict[str, str | int] = field(default_factory=dict)
+    phrasings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Single:
+    """One phrasing of an entry of one turn."""
+
+    entry: Entry
+    turn: TurnEntry
+    phrasing: str
+
+
+def limits_of(turns: Iterable[TurnEntry], skills: Skills) -> dict[Slot, Limits]:
+    """SI limits of the numeric slots of an entry: the narrowest of the arguments that they fill."""
+    found: dict[Slot, Limits] = {}
+    for turn in turns:
+        for name, arguments in turn.plan.calls:
+            known = {a.name: a for a in skills[name].arguments}
+            for key, template in arguments:
+                argument, match = known[key], SLOT.fullmatch(template)
+                if match and argument.type in ("integer", "number"):
+                    slot = (match[1], match[2])
+                    low, high = found.get(slot, (0.0, float("inf")))
+                    found[slot] = (max(low, argument.minimum), min(high, argument.maximum))
+    return {k: (low, min(high, 12) if k[0] == "count" else high) for k, (low, high) in found.items()}
+
+
+def calls_of(plan: Plan, binding: Binding) -> list[Call]:
+    """The calls of a plan with ids and values for its slots."""
+    return [(name, {k: binding.plan_value(v) for k, v in arguments}) for name, arguments in plan.calls]
+
+
+class Library:
+    """The phrasings of one split, in the groups that the generator draws from."""
+
+    def __init__(self, entries: Sequence[Entry], split: str, skills: Skills) -> None:
+        """`split` is train or heldout; raises ValueError for another."""
+        if split not in ("train", "heldout"):
+            raise ValueError(f"split '{split}' is neither train nor heldout")
+        self.split, self.skills = split, skills
+        self.by_kind: dict[str, list[Single]] = {k: [] for k in ("answer", "clarify", "refuse", "ignore")}
+        self.by_skill: dict[str, list[Single]] = {}
+        self.multi: list[Single] = []
+        self.parts: list[Single] = []
+        self.with_slot: dict[str, list[Single]] = {"location": [], "object": [], "person": []}
+        self.numeric: list[Single] = []
+        self.dialogues: list[tuple[Entry, tuple[tuple[str, ...], ...]]] = []
+        self.limits: dict[str, Mapping[Slot, Limits]] = {}
+        for entry in entries:
+            self.limits[entry.where] = limits_of(entry.turns, skills)
+            if len(entry.turns) > 1:
+                self._add_dialogue(entry)
+                continue
+            turn = entry.turns[0]
+            for phrasing in turn.say:
+                if held_out(phrasing) == (split == "heldout"):
+                    self._add(Single(entry, turn, phrasing))
+
+    def _add_dialogue(self, entry: Entry) -> None:
+        options = []
+        any_held = False
+        for turn in entry.turns:
+            kept = [p for p in turn.say if held_out(p)]
+            rest = [p for p in turn.say if not held_out(p)]
+            any_held |= bool(kept)
+            options.append(tuple(rest if self.split == "train" else kept or rest))
+        if all(options) and (self.split == "train" or any_held):
+            self.dialogues.append((entry, tuple(options)))
+
+    def _add(self, single: Single) -> None:
+        plan = single.turn.plan
+        if plan.kind != "act":
+            self.by_kind[plan.kind].append(single)
+            return
+        if len(plan.calls) > 1:
+            self.multi.append(single)
+        else:
+            self.by_skill.setdefault(plan.calls[0][0], []).append(single)
+        if single.turn.facts:
+            return
+        inside = slots(single.phrasing)
+        kinds = {k for k, _ in inside}
+        one_call = len(plan.calls) == 1
+        words = len(single.phrasing.split())
+        if one_call and plan.calls[0][0] not in _NOT_COMPOSED and 2 <= words <= 9:
+            if not _OPENING.match(single.phrasing) and not re.search(r"[?:;.]|,.*,", single.phrasing):
+                self.parts.append(single)
+        for kind in self.with_slot:
+            if kind in kinds and "objects" not in kinds and len(plan.calls) <= 2:
+                self.with_slot[kind].append(single)
+        if one_call and kinds & {"duration", "distance", "speed", "angle"}:
+            self.numeric.append(single)
+
+
+class Composer:
+    """Draws single turns on one site in one style of speech."""
+
+    def __init__(self, library: Library, site: RandomSite, rng: random.Random, style: Style) -> None:
+        self.library, self.site, self.rng, self.style = library, site, rng, style
+
+    def binding(self, entry: Entry, phrasings: Sequence[str], used: set[str] | None = None) -> Binding:
+        """A fresh binding for the phrasings chosen of an entry."""
+        countable = frozenset().union(*(wants_countable(p) for p in phrasings))
+        return Binding(self.rng, self.site, self.style.words, self.library.limits[entry.where], used, countable)
+
+    def single(self, single: Single, binding: Binding | None = None) -> Said:
+        """One phrasing as it is; raises CannotBind."""
+        binding = binding or self.binding(single.entry, [single.phrasing])
+        return self.turn(single.turn, single.phrasing, binding)
+
+    def turn(self, turn: TurnEntry, phrasing: str, binding: Binding) -> Said:
+        """One turn of an entry with the entry's binding; raises CannotBind."""
+        facts = {k: binding.fact_value(k, v) for k, v in turn.facts}
+        segments = binding.utter(phrasing)
+        if turn.plan.kind == "act" and self.rng.random() < 0.05:
+            segments = correct(segments, binding, self.rng)
+        calls, text = calls_of(turn.plan, binding), binding.name_text(turn.plan.text)
+        return Said(segments, turn.plan.kind, calls, text, facts, (phrasing,))
+
+    def composed(self) -> Said:
+        """Two or three commands in one breath; raises CannotBind."""
+        rng = self.rng
+        n = 3 if rng.random() < 0.22 else 2
+        chosen: list[Single] = []
+        by_skill = self.library.by_skill
+        while len(chosen) < n:
+            part = rng.choice(self.library.parts)
+            skill = part.turn.plan.calls[0][0]
+            # Big banks are drawn less often, so that every skill comes up in composed commands.
+            if rng.random() < 40 / max(40, len(by_skill.get(skill, ()))) and part not in chosen:
+                chosen.append(part)
+        used: set[str] = set()
+        said = [self.single(part, self.binding(part.entry, [part.phrasing], used)) for part in chosen]
+        if n == 3:
+            join = rng.choice(JOINS3)
+        else:
+            joins = HELD_OUT_JOINS if self.library.split == "heldout" and rng.random() < 0.5 else JOINS
+            join = rng.choices([j for j, _ in joins], [w for _, w in joins])[0]
+        segments: list[Segment] = []
+        for piece in re.split(r"(\{\d\})", join):
+            segments += said[int(piece[1])].segments if re.fullmatch(r"\{\d\}", piece) else [Segment(piece)]
+        calls = [c for s in said for c in s.calls]
+        return Said([s for s in segments if s.text], "act", calls, phrasings=tuple(p.phrasing for p in chosen))
+
+    def unknown(self) -> Said:
+        """A command that names something the site does not have: refused; raises CannotBind."""
+        kind = self.rng.choices(("location", "object", "person"), (5, 4, 2))[0]
+        single = self._with_slot(kind)
+        slot = self.rng.choice([s for s in slots(single.phrasing) if s[0] == kind])
+        binding = self.binding(single.entry, [single.phrasing])
+        stranger = binding.get((f"unknown_{kind}", "9"))
+        binding.bound[slot] = stranger
+        segments = [Segment(s.text, "c") if s.slot == slot else s for s in binding.utter(single.phrasing)]
+        article = "the " if kind == "object" else ""
+        return Said(segments, "refuse", text=f"I don't know {article}{stranger.name}.", phrasings=(single.phrasing,))
+
+    def no_go(self) -> Said:
+        """A command that leads into a no-go zone: refused; raises CannotBind."""
+        closed = [e for e in self.site.locations if e.no_go]
+        if not closed:
+            raise CannotBind("no-go zone")
+        single = self._with_slot("location")
+        slot = self.rng.choice([s for s in slots(single.phrasing) if s[0] == "location"])
+        binding = self.binding(single.entry, [single.phrasing])
+        entity = self.rng.choice(closed)
+        binding.bind_entity(slot, entity)
+        segments = binding.utter(single.phrasing)
+        name = entity.names[0]
+        return Said(segments, "refuse", text=f"{name[0].upper()}{name[1:]} is a no-go zone.", phrasings=(single.phrasing,))
+
+    def beyond_limits(self) -> Said:
+        """A command with a number that the skill does not allow: refused; raises CannotBind."""
+        if not self.library.numeric:
+            raise CannotBind("number")
+        single = self.rng.choice(self.library.numeric)
+        limits = self.library.limits[single.entry.where]
+        narrowed = {s: lim for s, lim in limits.items() if s[0] != "count" and s in slots(single.phrasing)}
+        if not narrowed:
+            raise CannotBind("number")
+        binding = self.binding(single.entry, [single.phrasing])
+        binding.limits = dict(limits) | {s: (high * 1.01, 1e9) for s, (_, high) in narrowed.items()}
+        slot = next(iter(narrowed))
+        segments = binding.utter(single.phrasing)
+        value = binding.get(slot).forms[0]
+        said = next((s.text for s in segments if s.slot == slot), value)
+        return Said(segments, "refuse", text=f"{said} is beyond my limits.", phrasings=(single.phrasing,))
+
+    def ambiguous(self) -> Said:
+        """A command with a name that could mean several ("the bin" of a red and a blue one): asked about."""
+        heads = [h for h in self.site.heads if h not in ("dock", "home")]
+        if not heads:
+            raise CannotBind("name that could mean two")
+        head = self.rng.choice(heads)
+        kind = "location" if self.site.heads[head][0] in self.site.locations else "object"
+        single = self._with_slot(kind)
+        slot = self.rng.choice([s for s in slots(single.phrasing) if s[0] == kind])
+        binding = self.binding(single.entry, [single.phrasing])
+        entity = self.site.heads[head][0]
+        binding.bind_entity(slot, entity)
+        out: list[Segment] = []
+        for segment in binding.utter(single.phrasing):
+            if segment.slot == slot:
+                last = out[-1].text.rstrip().lower().split() if out and out[-1].text.strip() else []
+                bare = bool(last) and last[-1] in ("the", "that", "this", "my", "our", "your")
+                if last and last[-1] in ("a", "an", "another", "one"):
+                    raise CannotBind("any one will do")
+                segment = Segment(head if bare else f"the {head}", "c")
+            out.append(segment)
+        return Said(out, "clarify", text=f"Which {head} do you mean?", phrasings=(single.phrasing,))
+
+    def _with_slot(self, kind: str) -> Single:
+        pool = self.library.with_slot[kind]
+        if not pool:
+            raise CannotBind(kind)
+        return self.rng.choice(pool)
+
+
+def missing_skill(calls: Sequence[Call], available: frozenset[str]) -> str:
+    """The reply to a command for which a skill is missing; empty if none is."""
+    for name, _ in calls:
+        if name not in available:
+            return f"I can't {ABILITIES.get(name, name.replace('_', ' '))}."
+    return ""

@@ -1,0 +1,330 @@
+"""Conversations for training and evaluation, drawn from the phrase banks on random sites.
+
+`python -m training.generate --out FILE.jsonl --count N --seed S --split train|heldout [--sites heldout]` writes one
+conversation a line in the format that `nano-agent eval` reads; each turn also holds `reply`, the calls of the model.
+The fixed evaluation file is made by `python -m training.generate --out eval/heldout.jsonl --count 75 --seed 2026
+--split heldout --sites heldout`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nano_agent_ros.resources import default_skills
+from nano_agent_ros.skills import Skills
+from nano_agent_ros.skills.quantities import to_si
+from training.augment import draw_style, speak
+from training.banks import PHRASES, SLOT, Entry, load
+from training.compose import Call, Composer, Library, Said, Single, missing_skill
+from training.sites import RandomSite, draw
+from training.slots import Binding, CannotBind
+
+KIND_WEIGHTS = {"act": 0.575, "answer": 0.12, "clarify": 0.085, "refuse": 0.095, "ignore": 0.125}
+SKILL_WEIGHTS = {
+    "navigate_to": 3.0, "bring": 2.5, "report_defect": 2.5, "pick": 2.0, "place": 2.0, "load": 1.3, "unload": 1.3,
+    "say": 1.3, "inspect": 1.3, "find": 1.3, "patrol": 1.3, "count": 1.2, "move": 1.2, "turn": 1.2, "wait": 1.2,
+    "guide": 1.2, "stop": 0.7, "pause": 0.7, "resume": 0.7, "cancel": 0.8, "dock": 0.8, "undock": 0.8,
+}  # fmt: skip
+FACT_KEYS = ("battery", "carrying", "location", "task", "last", "speed")
+# An answer that tells what is not known fits only where that fact was not told before.
+UNTOLD = {
+    "battery": "battery", "charge": "battery", "where i am": "location", "my location": "location",
+    "carrying": "carrying", "last action": "last", "speed": "speed", "doing": "task",
+}  # fmt: skip
+STAYS = frozenset("report_defect wait say pause turn lift lower set_speed stop cancel resume".split())
+
+
+class World:
+    """What is true of the robot as a conversation goes on, and what the model was told of it."""
+
+    def __init__(self, rng: random.Random, site: RandomSite) -> None:
+        self.rng, self.site = rng, site
+        self.state: dict[str, str | int] = {
+            "battery": rng.randint(20, 100),
+            "carrying": "nothing",
+            "location": rng.choice(site.open_locations).id,
+            "task": "idle",
+        }
+        self.told: dict[str, str | int] = {}
+        self.seen: set[str] = set()
+
+    def tell(self, facts: dict[str, str | int]) -> None:
+        """Facts that a turn states: they are true now and the model knows them."""
+        self.state.update(facts)
+        self.told.update(facts)
+        self.seen.update(facts)
+
+    def changed(self) -> dict[str, str | int]:
+        """Some of what changed since it was last told."""
+        if self.rng.random() < 0.5:
+            self.state["battery"] = max(5, int(self.state["battery"]) - self.rng.randint(1, 4))
+        news = {k: v for k, v in self.state.items() if k in FACT_KEYS and self.told.get(k) != v}
+        count = self.rng.choice((1, 1, 2, 2, 3, 4))
+        chosen = set(self.rng.sample(sorted(news), min(count, len(news))))
+        return {k: news[k] for k in FACT_KEYS if k in chosen}
+
+    def after(self, calls: list[Call]) -> None:
+        """What an accepted command changes, and so is no longer known until it is told."""
+        for name, arguments in calls:
+            if name not in STAYS:
+                self.told.pop("location", None)
+            place = arguments.get("to") if name == "bring" else arguments.get("location")
+            if place in self.site.data["locations"] and name not in STAYS:
+                self.state["location"] = place
+            if name in ("pick", "place", "bring", "load", "unload"):
+                self.told.pop("carrying", None)
+                self.state["carrying"] = arguments["object"] if name == "pick" else "nothing"
+            for key in ("task", "last", "speed"):
+                self.told.pop(key, None)
+                self.state.pop(key, None)
+            if name not in ("stop", "pause", "wait") and self.rng.random() < 0.5:
+                self.state["last"] = "finished"
+            self.state["task"] = "idle"
+
+
+class Generator:
+    """Conversations of one split. `conversation(seed, index)` is the same for ever for the same banks."""
+
+    def __init__(self, split: str = "train", sites: str = "train", folder: Path = PHRASES) -> None:
+        """`sites` heldout names half of the things by words that training sites never use.
+
+        Entries that are wrong are left out with a warning; `python -m training.banks` lists them.
+        """
+        self.skills = Skills.load(default_skills())
+        entries, problems = load(folder, self.skills)
+        for problem in problems:
+            print(f"left out: {problem}", file=sys.stderr)
+        self.library = Library(entries, split, self.skills)
+        self.split, self.sites = split, sites
+        self.names = [s.name for s in self.skills]
+        acts = self.library.by_skill
+        self.act_names = [n for n in self.names if n in acts]
+        self.act_weights = [SKILL_WEIGHTS.get(n, 1.0) for n in self.act_names]
+
+    def conversation(self, seed: int, index: int) -> dict[str, Any]:
+        """One conversation of 4 to 12 turns as the mapping that a line of the file holds."""
+        return _Conversation(self, seed, index).build()
+
+
+class _Conversation:
+    def __init__(self, generator: Generator, seed: int, index: int) -> None:
+        self.g, self.library = generator, generator.library
+        self.rng = rng = random.Random(f"{generator.split}:{generator.sites}:{seed}:{index}")
+        self.id = f"{generator.split}-{seed}-{index}"
+        self.site = draw(rng, generator.sites)
+        self.style = draw_style(rng)
+        self.composer = Composer(self.library, self.site, rng, self.style)
+        self.world = World(rng, self.site)
+        self.turns: list[dict[str, Any]] = []
+        if rng.random() < 0.25:
+            kept = set(rng.sample(generator.names, rng.randint(8, 24))) | {"stop"}
+            self.listed = [n for n in generator.names if n in kept]
+            if rng.random() < 0.5:
+                rng.shuffle(self.listed)
+        else:
+            self.listed = list(generator.names)
+        self.available = frozenset(self.listed)
+
+    def build(self) -> dict[str, Any]:
+        target = self.rng.choice((4, 5, 6, 7, 8, 8, 9, 10, 11, 12))
+        kinds, weights = list(KIND_WEIGHTS), list(KIND_WEIGHTS.values())
+        while len(self.turns) < target:
+            kind = self.rng.choices(kinds, weights)[0]
+            try:
+                if kind == "act" and self.library.dialogues and self.rng.random() < 0.13:
+                    self._dialogue(target - len(self.turns) + 2)
+                else:
+                    self._add(self._said(kind))
+            except CannotBind:
+                continue
+        out: dict[str, Any] = {"id": self.id, "site": self.site.data, "turns": self.turns}
+        if len(self.listed) < len(self.g.names):
+            out["skills"] = self.listed
+        return out
+
+    def _said(self, kind: str) -> Said:
+        rng, x = self.rng, self.rng.random()
+        if kind == "act":
+            return self._act(x)
+        if kind == "refuse" and x < 0.55:
+            made = rng.choices(
+                (self.composer.unknown, self.composer.no_go, self.composer.beyond_limits, self._missing), (6, 3, 1, 3)
+            )[0]()
+            return made
+        if kind == "clarify" and x < 0.25:
+            return self.composer.ambiguous()
+        pool = self.library.by_kind[kind]
+        if not pool:
+            raise CannotBind(kind)
+        single = rng.choice(pool)
+        if self._claims_untold(single):
+            raise CannotBind("fact that is known")
+        binding = self.composer.binding(single.entry, [single.phrasing])
+        return self._with_memory(single, binding)
+
+    def _act(self, x: float) -> Said:
+        rng = self.rng
+        if x < 0.13 and self.library.parts:
+            said = self.composer.composed()
+        elif x < 0.22 and self.library.multi:
+            said = self.composer.single(rng.choice(self.library.multi))
+        else:
+            name = rng.choices(self.g.act_names, self.g.act_weights)[0]
+            if name not in self.available:
+                raise CannotBind(name)
+            single = rng.choice(self.library.by_skill[name])
+            binding = self.composer.binding(single.entry, [single.phrasing])
+            said = self._with_memory(single, binding)
+        if missing_skill(said.calls, self.available):
+            raise CannotBind("skill")
+        return said
+
+    def _missing(self) -> Said:
+        """A command for a skill that the robot of this conversation lacks."""
+        names = [n for n in self.g.act_names if n not in self.available]
+        if not names:
+            raise CannotBind("missing skill")
+        single = self.rng.choice(self.library.by_skill[self.rng.choice(names)])
+        said = self.composer.single(single)
+        return Said(said.segments, "refuse", [], missing_skill(said.calls, self.available), said.facts, said.phrasings)
+
+    def _with_memory(self, single: Single, binding: Binding) -> Said:
+        """An entry whose facts agree with the world; now and then they are left to what was told before."""
+        facts = dict(single.turn.facts)
+        plain = {k: SLOT.fullmatch(v) for k, v in facts.items()}
+        recalled = bool(facts) and all(m and k in self.world.told for k, m in plain.items())
+        recalled = recalled and single.turn.plan.kind == "answer" and self.rng.random() < 0.3
+        for key, match in plain.items():
+            if not match or (match[1] == "object" and match[2] in binding.countable):
+                recalled = recalled and bool(match) and key != "carrying"
+                continue
+            value = (self.world.told if recalled else self.world.state).get(key)
+            slot = (match[1], match[2])
+            if key == "battery" and value is not None:
+                text = str(value)
+                binding.bound[slot] = type(binding.get(slot))(text, text, (text,))
+            elif key in ("location", "carrying") and (recalled or self.rng.random() < 0.6):
+                group = self.site.open_locations if key == "location" else self.site.objects
+                entity = next((e for e in group if e.id == value), None)
+                if entity and slot[0] in ("location", "object"):
+                    binding.bind_entity(slot, entity)
+                elif recalled:
+                    recalled = False
+        said = self.composer.turn(single.turn, single.phrasing, binding)
+        if recalled:
+            said.facts = {}
+        return said
+
+    def _claims_untold(self, single: Single) -> bool:
+        text = single.turn.plan.text.lower()
+        if single.turn.plan.kind != "answer" or "don't know" not in text:
+            return False
+        return any(word in text and (key in self.world.seen) for word, key in UNTOLD.items())
+
+    def _dialogue(self, room: int) -> None:
+        entry, options = self.rng.choice(self.library.dialogues)
+        if len(entry.turns) > room:
+            raise CannotBind("room")
+        phrasings = [self.rng.choice(o) for o in options]
+        binding = self.composer.binding(entry, phrasings)
+        said = [self.composer.turn(turn, p, binding) for turn, p in zip(entry.turns, phrasings, strict=True)]
+        if any(missing_skill(s.calls, self.available) for s in said) or self._recalls_too_much(entry):
+            raise CannotBind("skill")
+        for i, one in enumerate(said):
+            self._add(one, quiet=i > 0)
+
+    def _recalls_too_much(self, entry: Entry) -> bool:
+        return any(self._claims_untold(Single(entry, t, "")) for t in entry.turns)
+
+    def _add(self, said: Said, quiet: bool = False) -> None:
+        """Append one turn; `quiet` adds no facts beyond those of the entry, so that a dialogue stays as written."""
+        facts = dict(said.facts)
+        unknowing = said.kind == "answer" and "don't know" in said.text
+        if not quiet and not unknowing and not facts and self.rng.random() < 0.27:
+            facts = self.world.changed()
+        self.world.tell(facts)
+        if said.kind == "act":
+            self.world.after(said.calls)
+        turn: dict[str, Any] = {"say": speak(said.segments, self.rng, self.style, said.kind)}
+        if facts:
+            turn["facts"] = facts
+        expect: dict[str, Any] = {"kind": said.kind, "actions": []}
+        if said.kind == "act":
+            expect["actions"] = [{"skill": n, "arguments": self._si(n, a)} for n, a in said.calls]
+            turn["reply"] = [{"name": n, "arguments": a} for n, a in said.calls]
+        else:
+            if said.text:
+                expect["text"] = said.text
+            turn["reply"] = [{"name": said.kind, "arguments": {"text": said.text} if said.text else {}}]
+        turn["expect"] = expect
+        turn["phrasings"] = list(said.phrasings)
+        self.turns.append(turn)
+
+    def _si(self, skill: str, arguments: dict[str, str]) -> dict[str, str | int | float]:
+        known = {a.name: a for a in self.g.skills[skill].arguments}
+        out: dict[str, str | int | float] = {}
+        for name, text in arguments.items():
+            argument = known[name]
+            if argument.type == "integer":
+                out[name] = int(text)
+            elif argument.type == "number":
+                out[name] = to_si(text, argument.quantity, argument.maximum)
+            else:
+                out[name] = text
+        return out
+
+
+def conversations(
+    count: int, seed: int, split: str = "train", sites: str = "train", start: int = 0, processes: int = 1
+) -> Iterator[dict[str, Any]]:
+    """`count` conversations from index `start` on, in order, whatever the number of processes."""
+    if processes <= 1:
+        generator = _generator(split, sites)
+        for index in range(start, start + count):
+            yield generator.conversation(seed, index)
+        return
+    work = ((split, sites, seed, index) for index in range(start, start + count))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(_one, work, chunksize=64)
+
+
+@cache
+def _generator(split: str, sites: str) -> Generator:
+    return Generator(split, sites)
+
+
+def _one(work: tuple[str, str, int, int]) -> dict[str, Any]:
+    split, sites, seed, index = work
+    return _generator(split, sites).conversation(seed, index)
+
+
+def main() -> int:
+    """Write conversations as JSON lines."""
+    parser = argparse.ArgumentParser(prog="python -m training.generate", description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines file to write")
+    parser.add_argument("--count", type=int, default=1000, help="conversations")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", choices=("train", "heldout"), default="train", help="which phrasings")
+    parser.add_argument("--sites", choices=("train", "heldout"), default="train", help="which names of things")
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    made = conversations(options.count, options.seed, options.split, options.sites, processes=options.processes)
+    with options.out.open("w", encoding="utf-8") as file:
+        for conversation in made:
+            for turn in conversation["turns"]:
+                turn.pop("phrasings")
+            file.write(json.dumps(conversation, ensure_ascii=False, separators=(",", ":")) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Iterator
 from types import ModuleType
@@ -123,10 +124,8 @@ class MicrophoneSource:
             return
         self._closed = True
         self._stream.close()
-        try:
+        with contextlib.suppress(queue.Full):  # full: the consumer is not waiting and will see _closed
             self._queue.put_nowait(None)
-        except queue.Full:
-            pass  # the consumer is not waiting and sees _closed
 
     def report(self) -> str:
         """Name, rate, level and losses of the microphone."""

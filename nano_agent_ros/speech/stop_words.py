@@ -40,8 +40,11 @@ STRONG = (
 )
 """Phrases that stop alone, repeated, or with a warning behind them."""
 
-WEAK = ("whoa", "woah", "wo", "hold it", "hold up")
-"""Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk."""
+WEAK = ("whoa", "woah", "wo", "hold it", "hold up", "alt", "hault", "aboard", "a bort")
+"""Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk.
+
+The last four are what Whisper tiny makes of a lone "halt" and "abort".
+"""
 
 TAILS = (
     "right there", "right here", "right now", "right away", "there", "here", "it", "that", "this", "everything",
@@ -50,9 +53,9 @@ TAILS = (
 )  # fmt: skip
 """What may follow a stop phrase and belongs to it."""
 
-FILLERS = frozenset(
-    "please hey hi ok okay no nope oh ah uh um er hmm well now just so right quick quickly thanks yo ey sorry yes yeah "
-    "everybody everyone".split()
+FILLERS = (
+    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "hmm", "well", "now", "just", "so",
+    "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "everybody", "everyone",
 )  # fmt: skip
 LEADS = (
     "can you", "could you", "will you", "would you", "can you just", "you need to", "you have to", "you must",
@@ -60,10 +63,11 @@ LEADS = (
     "oh my god", "oh god", "thank you", "thats enough", "for gods sake", "damn it", "god damn it", "watch out",
     "look out", "careful", "be careful", "lets",
 )  # fmt: skip
-WARNINGS = frozenset(
-    "there theres you youre youll your youve watch look careful mind its hes shes hell shell someone somebodys someones "
-    "somebody people person persons thats danger dangerous get dont what he she im i we were theyre they tom wrong no "
-    "back look-out collision fire help".split()
+WARNINGS = (
+    "there", "theres", "you", "youre", "youll", "your", "youve", "watch", "look", "careful", "mind", "its", "hes",
+    "shes", "hell", "shell", "someone", "someones", "somebody", "somebodys", "people", "person", "persons", "thats",
+    "danger", "dangerous", "dont", "what", "he", "she", "im", "i", "we", "were", "they", "theyre", "wrong", "no",
+    "fire", "help",
 )  # fmt: skip
 """First words of what is said in alarm behind a stop word."""
 
@@ -75,7 +79,7 @@ def is_stop(text: str, names: Sequence[str] = ("robot",)) -> bool:
     clauses = [_words(clause) for clause in re.split(r"[.!?,;:\n…–—]+|\s-+\s", _plain(text))]
     clauses = [clause for clause in clauses if clause]
     called = [_words(_plain(name)) for name in names]
-    fillers = [(word,) for word in FILLERS] + [tuple(lead.split()) for lead in LEADS] + [tuple(n) for n in called if n]
+    fillers = [tuple(phrase.split()) for phrase in FILLERS + LEADS] + [tuple(n) for n in called if n]
     strong = [tuple(phrase.split()) for phrase in STRONG]
     weak = [tuple(phrase.split()) for phrase in WEAK]
     if any(_only(clause, strong, fillers) for clause in clauses):

@@ -23,6 +23,13 @@ MIN_AUDIO_S = 0.1
 MAX_WORDS_PER_S = 8.0
 """Nobody speaks faster; a longer text is a decoding loop."""
 
+COMMANDS = (
+    "Robot commands: go to, pick up, push, unload, patrol between, slow down, pause, stop, halt, abort, whoa."
+)
+"""Words of the trade that Whisper tiny mishears, and no sentence that it could repeat as a command."""
+
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
 PHANTOM_NO_SPEECH = 0.5
 """From this no_speech_prob on, the phrases that Whisper learnt from subtitles are not believed."""
 
@@ -101,13 +108,22 @@ def find_model(model: str) -> str:
     return model
 
 
-def hotwords_of(names: Iterable[str], max_words: int = 100) -> str:
-    """Return one line of hotwords from spoken names (aliases of a site), each word once, at most `max_words`."""
-    words: dict[str, None] = {}
+def hotwords_of(names: Iterable[str], max_names: int = 60) -> str:
+    """Return the line of text that biases the decoder: COMMANDS, then spoken names (aliases of a site).
+
+    Written as a person would write it, since Whisper takes the style up as well. Of names that differ in a number
+    only ("dock 1", "dock two") the first stands for all; at most `max_names`, as Whisper reads 223 tokens.
+    """
+    stems: dict[str, str] = {}
     for name in names:
-        for word in name.split():
-            words.setdefault(word, None)
-    return " ".join(list(words)[:max_words])
+        name = re.sub(r"^(the|an?) ", "", " ".join(name.split()), flags=re.IGNORECASE)
+        stem = re.sub(rf"\b(\d+|{'|'.join(NUMBERS)})\b", "#", name.casefold())
+        if name:
+            stems.setdefault(stem, name)
+    if not stems:
+        return COMMANDS
+    listed = ", ".join(list(stems.values())[:max_names])
+    return f"{COMMANDS} {listed[0].upper()}{listed[1:]}."
 
 
 class Transcriber:
@@ -152,7 +168,7 @@ class Transcriber:
             )
         self.model = model
         self._language = language if multilingual else "en"
-        self._hotwords = hotwords_of(hotwords) or None
+        self._hotwords = hotwords_of(hotwords)
         self._beam_size = beam_size
 
     def transcribe(self, audio: Utterance | np.ndarray) -> Transcription:
@@ -166,12 +182,12 @@ class Transcriber:
         segments, info = self._run(samples)
         text = " ".join(segment.text.strip() for segment in segments).strip()
         spoken_s = sum(max(s.end - s.start, 1e-3) for s in segments)
-        confidence = no_speech = 0.0
+        confidence, no_speech = 0.0, 1.0  # no segment: Whisper itself took it for silence
         if segments:
             logprob = sum(s.avg_logprob * max(s.end - s.start, 1e-3) for s in segments) / spoken_s
             confidence = min(1.0, math.exp(logprob))
             no_speech = max(s.no_speech_prob for s in segments)
-        text, rejected = _believable(text, no_speech, audio_s)
+        text, rejected = believable(text, no_speech, audio_s, self._hotwords)
         latency_s = time.monotonic() - began
         return Transcription(text, confidence, no_speech, info.language, audio_s, latency_s, rejected)
 
@@ -205,17 +221,23 @@ def _unhearable(samples: np.ndarray) -> str:
     return ""
 
 
-def _believable(text: str, no_speech_prob: float, audio_s: float) -> tuple[str, str]:
+def believable(text: str, no_speech_prob: float, audio_s: float, hotwords: str = "") -> tuple[str, str]:
     """Return (text, "") with loops collapsed, or ("", reason) for what Whisper makes up on noise."""
     text = collapse_repeats(text)
-    words = re.sub(r"[^\w\s]", "", text.casefold()).split()
+    words = _words(text)
     if not words:
         return "", "no words"
     if len(words) > 3 + MAX_WORDS_PER_S * audio_s:
         return "", f"{len(words)} words in {audio_s:.1f} s"
     if no_speech_prob >= PHANTOM_NO_SPEECH and " ".join(words) in PHANTOMS:
         return "", f"phantom phrase {text!r} (no_speech_prob {no_speech_prob:.2f})"
+    if len(words) >= 4 and f" {' '.join(words)} " in f" {' '.join(_words(hotwords))} ":
+        return "", f"echo of the hotwords {text!r}"
     return text, ""
+
+
+def _words(text: str) -> list[str]:
+    return re.sub(r"[^\w\s]", "", text.casefold()).split()
 
 
 def collapse_repeats(text: str, longest: int = 8, allowed: int = 3) -> str:

@@ -34,7 +34,7 @@ class SileroVad:
         try:
             import onnxruntime
         except ImportError as error:
-            raise SpeechError(f"voice activity detection needs onnxruntime: {error}; pip install onnxruntime") from error
+            raise SpeechError(f"speech detection needs onnxruntime: {error}; pip install onnxruntime") from error
         path = Path(path) if path else find_silero()
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = 1

@@ -1,0 +1,256 @@
+"""The listener: microphone, file or typed text becomes Transcripts; stop words act before anything else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from builtin_interfaces.msg import Time
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from std_msgs.msg import Empty, String
+from std_srvs.srv import SetBool
+
+from nano_agent_ros.msg import Transcript
+from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes.conversions import duration_message, uuid_message
+from nano_agent_ros.nodes.hearing import Heard, Hearing
+from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
+from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.skills import Site
+from nano_agent_ros.speech import (
+    AudioSource,
+    EndpointConfig,
+    Endpointer,
+    MicrophoneSource,
+    SpeechError,
+    Transcriber,
+    Transcription,
+    WavSource,
+    is_stop,
+)
+
+PARAMETERS = (
+    Parameter("audio.source", "mic", "Where speech comes from", choices=("mic", "wav", "none")),
+    Parameter("audio.device", "", "Microphone: index or part of its name; empty: the system's default"),
+    Parameter("audio.wav", "", "Sound file to play to the agent, for source wav"),
+    Parameter("audio.realtime", True, "Play the file at the pace of speech, not as fast as it can be transcribed"),
+    Parameter("audio.min_subscribers", 1, "A file begins once so many listen to `transcript`, or after 10 s", 0, 100),
+    Parameter("audio.frame_id", "microphone", "Frame of the microphone, in the header of Transcripts"),
+    Parameter("site", "warehouse", "Site file, or the name of one that ships: its names bias the transcription"),
+    Parameter("whisper.model", "tiny-bundled", "faster-whisper model name, CTranslate2 folder, or tiny-bundled"),
+    Parameter("whisper.language", "en", "ISO 639-1 code; empty: detect it (multilingual models only)"),
+    Parameter("whisper.beam_size", 3, "1 is fastest, 5 most accurate", 1, 5),
+    Parameter("whisper.threads", 2, "CPU threads of the transcription", 1, 64),
+    Parameter("whisper.device", "cpu", "Where Whisper runs", choices=("cpu", "cuda", "auto")),
+    Parameter("whisper.compute_type", "int8", "CTranslate2's type of weights, such as int8 or float16"),
+    Parameter("endpoint.threshold", 0.5, "Speech probability at which an utterance begins", 0.05, 0.95),
+    Parameter("endpoint.end_silence_s", 0.6, "Pause in seconds that ends an utterance", 0.1, 5.0),
+    Parameter("endpoint.min_speech_s", 0.15, "Less voice than this, in seconds, is dropped as a click", 0.0, 2.0),
+    Parameter("endpoint.max_utterance_s", 15.0, "Longer speech is cut and refused, in seconds", 1.0, 30.0),
+    Parameter("endpoint.pre_roll_s", 0.3, "Audio kept before an utterance, in seconds", 0.0, 2.0),
+    Parameter("endpoint.post_roll_s", 0.2, "Audio kept after an utterance, in seconds", 0.0, 2.0),
+    Parameter("gate.min_confidence", 0.35, "Below this confidence a transcript is not acted upon", 0.0, 1.0),
+    Parameter("gate.max_no_speech", 0.8, "Above this no_speech_prob nothing was said", 0.0, 1.0),
+    Parameter("text.max_length", 500, "Longer typed text is refused, in characters", 1, 10_000),
+    Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
+)
+
+
+class ListenerNode(ManagedNode):
+    """Publishes `transcript` and `stop`; subscribes `text`; serves `mute`."""
+
+    def __init__(self) -> None:
+        """Create the topics; sound comes with activate."""
+        super().__init__("listener", PARAMETERS)
+        self._settings: Mapping[str, Any] = {}
+        self._site: Site | None = None
+        self._transcriber: Transcriber | None = None
+        self._hearing: Hearing | None = None
+        self._publishing = threading.Lock()
+        self._muted = False
+        self._transcript = self.create_lifecycle_publisher(Transcript, "transcript", qos.COMMAND)
+        self._stop = self.create_lifecycle_publisher(Empty, "stop", qos.COMMAND)
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_subscription(String, "text", self._on_text, qos.COMMAND, callback_group=group)
+        self.create_service(SetBool, "mute", self._on_mute, callback_group=group)
+
+    def setup(self, values: Mapping[str, Any]) -> None:
+        """Load the site and Whisper. Without Whisper there is no speech, but text still works."""
+        self._settings = values
+        self._site = Site.load(values["site"])
+        self._endpoint = EndpointConfig(
+            **{key.removeprefix("endpoint."): value for key, value in values.items() if key.startswith("endpoint.")}
+        )
+        self._transcriber = None
+        if values["audio.source"] == "none":
+            return
+        try:
+            self._transcriber = Transcriber(
+                values["whisper.model"],
+                language=values["whisper.language"] or None,
+                hotwords=self._site.aliases(),
+                beam_size=values["whisper.beam_size"],
+                cpu_threads=values["whisper.threads"],
+                device=values["whisper.device"],
+                compute_type=values["whisper.compute_type"],
+            )
+        except SpeechError as error:
+            self.get_logger().error(f"no speech, typed commands only: {error}")
+
+    def start(self) -> None:
+        """Open the source and listen."""
+        kind = self._settings["audio.source"]
+        if kind == "none":
+            self.diagnose(OK, "typed commands only", audio="none")
+            return
+        if self._transcriber is None:
+            self.diagnose(ERROR, "no speech model, typed commands only", audio="error")
+            return
+        try:
+            source = self._open_source(kind)
+        except SpeechError as error:
+            self.get_logger().error(f"no sound, typed commands only: {error}")
+            self.diagnose(ERROR, str(error), audio="error")
+            return
+        is_file = kind == "wav"
+        self._hearing = Hearing(
+            source,
+            Endpointer(self._endpoint),
+            self._transcriber,
+            self._on_heard,
+            lambda error: self._on_end(source, error),
+            paced=not is_file or self._settings["audio.realtime"],
+            ready=self._somebody_listens if is_file else None,
+        )
+        self._hearing.muted = self._muted
+        self._hearing.start()
+        self.get_logger().info("listening to " + (str(self._settings["audio.wav"]) if is_file else source.report()))
+        self.diagnose(OK, "listening", audio="listening")
+
+    def halt(self) -> None:
+        """Close the source."""
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            hearing.close()
+
+    def teardown(self) -> None:
+        """Release Whisper."""
+        self._transcriber = None
+
+    def _open_source(self, kind: str) -> AudioSource:
+        if kind == "wav":
+            if not self._settings["audio.wav"]:
+                raise SpeechError("audio.source is wav but audio.wav names no file; give its path")
+            return WavSource(self._settings["audio.wav"], realtime=self._settings["audio.realtime"])
+        return MicrophoneSource(self._settings["audio.device"] or None)
+
+    def _somebody_listens(self) -> bool:
+        return self._transcript.get_subscription_count() >= self._settings["audio.min_subscribers"]
+
+    def _on_heard(self, heard: Heard) -> None:
+        if not self.active or not self.context.ok():
+            return
+        said = heard.transcription
+        is_file = self._settings["audio.source"] == "wav"
+        message = Transcript(
+            utterance_id=uuid_message(uuid4()),
+            is_final=True,
+            source=Transcript.SOURCE_FILE if is_file else Transcript.SOURCE_MIC,
+            gate=Transcript.GATE_MUTED,
+            audio_duration=duration_message(heard.ended - heard.began),
+        )
+        message.header.frame_id = self._settings["audio.frame_id"]
+        message.header.stamp = _time_message(heard.began)
+        if said is not None:
+            message.text = said.text
+            message.language = said.language
+            message.confidence = float(said.confidence)
+            message.no_speech_prob = float(said.no_speech_prob)
+            message.gate = self._gate(said, heard.truncated)
+        now = self.get_clock().now().nanoseconds * 1e-9
+        message.latency = duration_message(now - heard.ended)
+        self._send(message, said.rejected if said else "muted")
+
+    def _gate(self, said: Transcription, truncated: bool) -> int:
+        # A stop word acts however badly it was heard.
+        if is_stop(said.text, self._settings["robot_names"]):
+            return int(Transcript.GATE_STOP)
+        if not said.text or said.no_speech_prob > self._settings["gate.max_no_speech"]:
+            return int(Transcript.GATE_NO_SPEECH)
+        if truncated:
+            return int(Transcript.GATE_TOO_LONG)
+        if said.confidence < self._settings["gate.min_confidence"]:
+            return int(Transcript.GATE_LOW_CONFIDENCE)
+        return int(Transcript.GATE_ACCEPTED)
+
+    def _on_text(self, text: String) -> None:
+        if not self.active:
+            return
+        limit = self._settings["text.max_length"]
+        too_long = len(text.data) > limit
+        words = text.data[:limit]
+        stop = is_stop(words, self._settings["robot_names"])
+        gate = Transcript.GATE_STOP if stop else Transcript.GATE_TOO_LONG if too_long else Transcript.GATE_ACCEPTED
+        if not words.strip():
+            gate = Transcript.GATE_NO_SPEECH
+        message = Transcript(
+            utterance_id=uuid_message(uuid4()),
+            text=words,
+            is_final=True,
+            confidence=1.0,
+            source=Transcript.SOURCE_TEXT,
+            gate=gate,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._send(message, f"longer than {limit} characters" if too_long else "")
+
+    def _send(self, message: Transcript, why: str) -> None:
+        with self._publishing:
+            if message.gate == Transcript.GATE_STOP:
+                self._stop.publish(Empty())
+            self._transcript.publish(message)
+        gate = GATES[message.gate]
+        note = f" ({gate}{': ' + why if why else ''})" if gate != "accepted" else ""
+        self.get_logger().info(f"heard {message.text[:200]!r}, confidence {message.confidence:.2f}{note}")
+
+    def _on_end(self, source: AudioSource, error: str) -> None:
+        if not self.active or not self.context.ok():
+            return
+        if error:
+            self.get_logger().error(f"no more sound, typed commands only: {error}")
+            self.diagnose(ERROR, error, audio="error")
+        else:
+            self.get_logger().info(f"the sound is over: {source.report()}")
+            self.diagnose(OK, "the file is over, typed commands only", audio="finished")
+
+    def _on_mute(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._muted = bool(request.data)
+        if self._hearing is not None:
+            self._hearing.muted = self._muted
+        response.success = True
+        response.message = "muted: speech is not transcribed, typed commands still work" if self._muted else "listening"
+        self.diagnose(WARN if self._muted else OK, response.message)
+        return response
+
+
+GATES = {
+    getattr(Transcript, name): name.removeprefix("GATE_").lower().replace("_", " ")
+    for name in ("GATE_ACCEPTED", "GATE_LOW_CONFIDENCE", "GATE_NO_SPEECH", "GATE_MUTED", "GATE_TOO_LONG", "GATE_STOP", "GATE_ECHO")
+}
+
+
+def _time_message(seconds: float) -> Time:
+    nanoseconds = round(seconds * 1e9)
+    return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def main() -> int:
+    """Run the node."""
+    return run(ListenerNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,6 +29,7 @@ const KernelSet* avx512_kernels() { return nullptr; }
 #endif
 
 const KernelSet* find_kernels(const char* name) {
+    if (std::strcmp(name, "float") == 0) return &float_kernels();
     if (std::strcmp(name, "portable") == 0) return &portable_kernels();
     const KernelSet* fast = avx512_kernels();
     if (std::strcmp(name, "avx512") == 0) return fast;

@@ -24,11 +24,12 @@ struct Int4Matrix {
     std::size_t panel_count() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
-// INT8 activations of several tokens.
+// Activations of several tokens, as INT8 and as they were.
 struct Int8Rows {
     std::int8_t* values = nullptr;    // [tokens, cols]
     float* scales = nullptr;          // [tokens, groups]
     std::int32_t* offsets = nullptr;  // [tokens, groups]: -8 x sum of the group's values, the weights' zero point
+    const float* source = nullptr;    // [tokens, cols]
 };
 
 struct ConvArgs {
@@ -94,7 +95,10 @@ float half_to_float(std::uint16_t half);
 const KernelSet& portable_kernels();
 const KernelSet* avx512_kernels();  // null where the processor or the build lacks AVX-512 VNNI
 
-// "auto", "portable" or "avx512"; null if there is no such set here.
+// The portable set without quantization of activations: slow, to tell its error from others.
+const KernelSet& float_kernels();
+
+// "auto", "portable", "avx512" or "float"; null if there is no such set here.
 const KernelSet* find_kernels(const char* name);
 
 namespace portable {

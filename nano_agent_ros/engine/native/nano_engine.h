@@ -54,7 +54,7 @@ typedef struct nano_options {
     int64_t threads;     /* 0: one per physical core, at most 8 */
     int64_t window;      /* recent tokens that attention sees */
     int64_t sinks;       /* first tokens that attention sees for ever */
-    const char *kernels; /* "auto", "portable" or "avx512" */
+    const char *kernels; /* "auto", "portable", "avx512" or "float" */
     uint8_t model_digest[32];
 } nano_options;
 

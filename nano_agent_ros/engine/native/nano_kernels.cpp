@@ -33,7 +33,7 @@ int nano_kernel_linear(const char* set, const uint8_t* panels, const float* bias
             k.quantize_row(x + t * w.cols, w.cols, values.data() + t * w.cols, scales.data() + t * w.groups(),
                            offsets.data() + t * w.groups());
         }
-        k.matmul(w, 0, w.panel_count(), {values.data(), scales.data(), offsets.data()}, size(tokens), y, w.rows);
+        k.matmul(w, 0, w.panel_count(), {values.data(), scales.data(), offsets.data(), x}, size(tokens), y, w.rows);
     });
 }
 

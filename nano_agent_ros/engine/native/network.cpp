@@ -13,7 +13,9 @@ constexpr std::size_t kWorthThreads = std::size_t{16} << 20U;
 // Least multiplications per piece of a shared matrix product.
 constexpr std::size_t kLeastPiece = std::size_t{1} << 18U;
 
-std::size_t grain_for(std::size_t cost_of_one) { return std::max<std::size_t>(1, kLeastPiece / std::max<std::size_t>(1, cost_of_one)); }
+std::size_t grain_for(std::size_t cost_of_one) {
+    return std::max<std::size_t>(1, kLeastPiece / std::max<std::size_t>(1, cost_of_one));
+}
 
 }  // namespace
 
@@ -111,13 +113,13 @@ void Network::run_chunk(State& state, const std::int64_t* tokens, std::size_t co
     std::size_t m = 0;
     std::size_t a = 0;
     for (const LayerWeights& layer : weights_.layers) {
-        norm_and_quantize(layer.norm, count);
+        const Int8Rows x = norm_and_quantize(layer.norm, count);
         if (layer.kind == 'M') {
-            mamba(layer.mamba, state.mamba[m++], count);
+            mamba(layer.mamba, state.mamba[m++], x, count);
         } else if (layer.kind == '*') {
-            attention(layer.attention, state.kv[a++], state.length, count);
+            attention(layer.attention, state.kv[a++], state.length, x, count);
         } else {
-            mlp(layer.mlp, count);
+            mlp(layer.mlp, x, count);
         }
         add_update(count);
     }
@@ -125,9 +127,9 @@ void Network::run_chunk(State& state, const std::int64_t* tokens, std::size_t co
     state.pending = count;
 }
 
-void Network::norm_and_quantize(const float* weight, std::size_t count) {
+Int8Rows Network::norm_and_quantize(const float* weight, std::size_t count) {
     const std::size_t n = layout.config.hidden_size;
-    const Int8Rows out = space_.quantized();
+    const Int8Rows out = space_.quantized(space_.normed.data());
     pool_.parallel_for(count, grain_for(8 * n), [&](std::size_t begin, std::size_t end) {
         for (std::size_t t = begin; t < end; ++t) {
             float* normed = space_.normed.data() + t * n;
@@ -136,10 +138,11 @@ void Network::norm_and_quantize(const float* weight, std::size_t count) {
                                  out.offsets + t * (n / kGroup));
         }
     });
+    return out;
 }
 
-void Network::quantize(const float* x, std::size_t cols, std::size_t count) {
-    const Int8Rows out = space_.quantized();
+Int8Rows Network::quantize(const float* x, std::size_t cols, std::size_t count) {
+    const Int8Rows out = space_.quantized(x);
     const std::size_t groups = cols / kGroup;
     pool_.parallel_for(count, grain_for(4 * cols), [&](std::size_t begin, std::size_t end) {
         for (std::size_t t = begin; t < end; ++t) {
@@ -147,10 +150,10 @@ void Network::quantize(const float* x, std::size_t cols, std::size_t count) {
                                  out.offsets + t * groups);
         }
     });
+    return out;
 }
 
-void Network::linear(const Int4Matrix& w, std::size_t count, float* y) {
-    const Int8Rows x = space_.quantized();
+void Network::linear(const Int4Matrix& w, const Int8Rows& x, std::size_t count, float* y) {
     pool_.parallel_for(w.panel_count(), grain_for(kPanelRows * w.cols * count), [&](std::size_t begin, std::size_t end) {
         kernels.matmul(w, begin, end, x, count, y, w.rows);
     });
@@ -160,9 +163,9 @@ void Network::add_update(std::size_t count) {
     kernels.add(space_.hidden.data(), space_.update.data(), count * layout.config.hidden_size);
 }
 
-void Network::mamba(const MambaWeights& w, MambaState& s, std::size_t count) {
+void Network::mamba(const MambaWeights& w, MambaState& s, const Int8Rows& x, std::size_t count) {
     const Config& c = layout.config;
-    linear(w.in_proj, count, space_.projected.data());
+    linear(w.in_proj, x, count, space_.projected.data());
     // A projected row is gate, then the convolution's input, then dt; the state keeps the latter two.
     pool_.parallel_for(count, grain_for(4 * c.in_proj_dim()), [&](std::size_t begin, std::size_t end) {
         for (std::size_t t = begin; t < end; ++t) {
@@ -183,8 +186,7 @@ void Network::mamba(const MambaWeights& w, MambaState& s, std::size_t count) {
                                c.d_inner() / c.n_groups, c.norm_eps, y);
         }
     });
-    quantize(space_.mixed.data(), c.d_inner(), count);
-    linear(w.out_proj, count, space_.update.data());
+    linear(w.out_proj, quantize(space_.mixed.data(), c.d_inner(), count), count, space_.update.data());
 }
 
 void Network::convolve(const MambaWeights& w, const MambaState& s, std::size_t count) {
@@ -221,11 +223,12 @@ void Network::scan(const MambaWeights& w, const float* state_in, float* state_ou
                        [&](std::size_t begin, std::size_t end) { kernels.scan(args, begin, end); });
 }
 
-void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t position, std::size_t count) {
+void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t position, const Int8Rows& x,
+                        std::size_t count) {
     const Config& c = layout.config;
-    linear(w.q, count, space_.query.data());
-    linear(w.k, count, space_.key.data());
-    linear(w.v, count, space_.value.data());
+    linear(w.q, x, count, space_.query.data());
+    linear(w.k, x, count, space_.key.data());
+    linear(w.v, x, count, space_.value.data());
     for (std::size_t t = 0; t < count; ++t) {
         for (std::size_t h = 0; h < c.kv_heads; ++h) {
             const std::size_t at = t * c.kv_dim() + h * c.head_dim;
@@ -250,18 +253,16 @@ void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t
             kernels.attend(args);
         }
     });
-    quantize(space_.mixed.data(), c.q_dim(), count);
-    linear(w.o, count, space_.update.data());
+    linear(w.o, quantize(space_.mixed.data(), c.q_dim(), count), count, space_.update.data());
 }
 
-void Network::mlp(const MlpWeights& w, std::size_t count) {
+void Network::mlp(const MlpWeights& w, const Int8Rows& x, std::size_t count) {
     const std::size_t n = layout.config.intermediate_size;
-    linear(w.up, count, space_.projected.data());
+    linear(w.up, x, count, space_.projected.data());
     pool_.parallel_for(count, grain_for(4 * n), [&](std::size_t begin, std::size_t end) {
         kernels.relu_squared(space_.projected.data() + begin * n, (end - begin) * n);
     });
-    quantize(space_.projected.data(), n, count);
-    linear(w.down, count, space_.update.data());
+    linear(w.down, quantize(space_.projected.data(), n, count), count, space_.update.data());
 }
 
 void Network::logits_of(std::size_t first, std::size_t count, float* logits) {
@@ -270,8 +271,7 @@ void Network::logits_of(std::size_t first, std::size_t count, float* logits) {
         kernels.rms_norm(space_.hidden.data() + (first + t) * n, weights_.final_norm, n, layout.config.norm_eps,
                          space_.normed.data() + t * n);
     }
-    quantize(space_.normed.data(), n, count);
-    linear(weights_.lm_head, count, logits);
+    linear(weights_.lm_head, quantize(space_.normed.data(), n, count), count, logits);
 }
 
 }  // namespace nano

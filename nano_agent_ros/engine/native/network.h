@@ -23,7 +23,7 @@ struct Workspace {
     AlignedVector<std::int32_t> offsets;
 
     void reserve(const Config& config, std::size_t count);
-    Int8Rows quantized() { return {values.data(), scales.data(), offsets.data()}; }
+    Int8Rows quantized(const float* x) { return {values.data(), scales.data(), offsets.data(), x}; }
 };
 
 class Network {
@@ -44,15 +44,16 @@ public:
 
 private:
     void run_chunk(State& state, const std::int64_t* tokens, std::size_t count, float* logits, bool every);
-    void norm_and_quantize(const float* weight, std::size_t count);
-    void quantize(const float* x, std::size_t cols, std::size_t count);
-    void linear(const Int4Matrix& w, std::size_t count, float* y);
+    Int8Rows norm_and_quantize(const float* weight, std::size_t count);
+    Int8Rows quantize(const float* x, std::size_t cols, std::size_t count);
+    void linear(const Int4Matrix& w, const Int8Rows& x, std::size_t count, float* y);
     void add_update(std::size_t count);
-    void mamba(const MambaWeights& w, MambaState& s, std::size_t count);
+    void mamba(const MambaWeights& w, MambaState& s, const Int8Rows& x, std::size_t count);
     void convolve(const MambaWeights& w, const MambaState& s, std::size_t count);
     void scan(const MambaWeights& w, const float* state_in, float* state_out, float* y, std::size_t count);
-    void attention(const AttentionWeights& w, KvCache& cache, std::uint64_t position, std::size_t count);
-    void mlp(const MlpWeights& w, std::size_t count);
+    void attention(const AttentionWeights& w, KvCache& cache, std::uint64_t position, const Int8Rows& x,
+                   std::size_t count);
+    void mlp(const MlpWeights& w, const Int8Rows& x, std::size_t count);
     void logits_of(std::size_t first, std::size_t count, float* logits);
 
     Weights weights_;

@@ -1,0 +1,124 @@
+"""Symmetric INT4 in groups of 64 inputs, and its layout in panels of 16 rows.
+
+A group of 64 weights w that share a row becomes q in -8..7 and one positive float16 scale s, and stands for q * s:
+
+    q = clip(round_half_to_even(w / s), -8, 7)      (float32 division)
+
+with s, among the candidates float16(max|w| / t) for t in DIVISORS, and the least-squares scale for the best one's q,
+the one of least sum((w - q * s)**2). The integer t make the search exact on weights that already are q * s for some
+float16 s: they come back as the same values, so weights that quantization-aware training has put on the grid survive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GROUP = 64
+PANEL_ROWS = 16
+PANEL_BYTES = 544
+_NIBBLE_BYTES = 512
+DIVISORS = (8.0, 7.0, 7.5, 6.5, 8.5, 9.0, 9.5, 10.0, 11.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
+_ROWS_AT_ONCE = 256
+
+
+class QuantizeError(ValueError):
+    """A matrix that has no INT4 form; says why."""
+
+
+def quantize_rows(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize a float32 matrix w [rows, cols]; cols must be a multiple of 64.
+
+    Returns q [rows, cols] int8 in -8..7 and scales [rows, cols / 64] float16, >= 0. Raises QuantizeError for a shape
+    that is not divisible, for NaN or infinity, and for weights too large for a float16 scale.
+    """
+    w = np.asarray(w, dtype=np.float32)
+    if w.ndim != 2 or w.shape[1] % GROUP or not w.size:
+        raise QuantizeError(f"shape {w.shape} is no matrix whose input dimension is a multiple of {GROUP}")
+    rows, cols = w.shape
+    q = np.empty((rows, cols), dtype=np.int8)
+    scales = np.empty((rows, cols // GROUP), dtype=np.float16)
+    for begin in range(0, rows, _ROWS_AT_ONCE):
+        block = w[begin : begin + _ROWS_AT_ONCE]
+        block_q, block_scales = _quantize_groups(block.reshape(-1, GROUP))
+        q[begin : begin + _ROWS_AT_ONCE] = block_q.reshape(block.shape)
+        scales[begin : begin + _ROWS_AT_ONCE] = block_scales.reshape(block.shape[0], -1)
+    return q, scales
+
+
+def dequantize_rows(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return the float32 matrix that q [rows, cols] and scales [rows, cols / 64] stand for."""
+    return q.astype(np.float32) * np.repeat(scales.astype(np.float32), GROUP, axis=1)
+
+
+def fake_quantize(w: np.ndarray) -> np.ndarray:
+    """Return w [rows, cols] as the engine will see it, float32; applying it twice changes nothing."""
+    return dequantize_rows(*quantize_rows(w))
+
+
+def _quantize_groups(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize groups w [n, 64] float32 to q [n, 64] int8 and scales [n] float16."""
+    peak = np.abs(w).max(axis=1)
+    if not np.isfinite(peak).all():
+        raise QuantizeError("it holds NaN or infinity")
+    if peak.max() > np.finfo(np.float16).max:
+        raise QuantizeError(f"its largest weight {peak.max():.3g} is beyond float16")
+    scales = np.zeros(len(w), dtype=np.float16)
+    q = np.zeros(w.shape, dtype=np.float32)
+    error = np.full(len(w), np.inf, dtype=np.float32)
+    for divisor in DIVISORS:
+        _keep_better(w, (peak / np.float32(divisor)).astype(np.float16), scales, q, error)
+    weight = np.einsum("ng,ng->n", q, q)
+    fitted = np.divide(np.einsum("ng,ng->n", w, q), weight, out=np.zeros_like(weight), where=weight > 0)
+    _keep_better(w, fitted.astype(np.float16), scales, q, error)
+    return q.astype(np.int8), scales
+
+
+def _keep_better(w: np.ndarray, candidate: np.ndarray, scales: np.ndarray, q: np.ndarray, error: np.ndarray) -> None:
+    """Replace scales [n], q [n, 64] and error [n] in place wherever the candidate scales [n] give a smaller error."""
+    s = candidate.astype(np.float32)[:, None]
+    trial = np.divide(w, s, out=np.zeros_like(w), where=s > 0)
+    np.clip(np.rint(trial, out=trial), -8, 7, out=trial)
+    off = w - trial * s
+    trial_error = np.einsum("ng,ng->n", off, off)
+    better = trial_error < error
+    error[better] = trial_error[better]
+    scales[better] = candidate[better]
+    q[better] = trial[better]
+
+
+def packed_nbytes(rows: int, cols: int) -> int:
+    """Size in bytes of a matrix [rows, cols] in panels."""
+    return -(-rows // PANEL_ROWS) * (cols // GROUP) * PANEL_BYTES
+
+
+def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Interleave q [rows, cols] and scales [rows, cols / 64] to uint8 [panels, cols / 64, 544].
+
+    Panel p holds rows 16 p to 16 p + 15; rows beyond the last are zero. In one block, byte 64 j + 4 n + k (j < 8,
+    n < 16, k < 4) holds of row n input 8 j + k in its low nibble and input 8 j + 4 + k in its high one, each as q + 8;
+    bytes 512 to 543 hold the 16 scales, little-endian.
+    """
+    rows, cols = q.shape
+    panels, groups = -(-rows // PANEL_ROWS), cols // GROUP
+    stored = np.full((panels * PANEL_ROWS, cols), 8, dtype=np.uint8)
+    stored[:rows] = (q + 8).astype(np.uint8)
+    stored_scales = np.zeros((panels * PANEL_ROWS, groups), dtype="<f2")
+    stored_scales[:rows] = scales
+    # [panel, n, group, j, half, k] to [half, panel, group, j, n, k]
+    nibbles = stored.reshape(panels, PANEL_ROWS, groups, 8, 2, 4).transpose(4, 0, 2, 3, 1, 5)
+    packed = np.empty((panels, groups, PANEL_BYTES), dtype=np.uint8)
+    packed[:, :, :_NIBBLE_BYTES] = (nibbles[0] | nibbles[1] << 4).reshape(panels, groups, _NIBBLE_BYTES)
+    by_group = np.ascontiguousarray(stored_scales.reshape(panels, PANEL_ROWS, groups).transpose(0, 2, 1))
+    packed[:, :, _NIBBLE_BYTES:] = by_group.view(np.uint8).reshape(panels, groups, 2 * PANEL_ROWS)
+    return packed
+
+
+def unpack_panels(packed: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Undo pack_panels: q [rows, cols] int8 and scales [rows, cols / 64] float16."""
+    panels, groups, _ = packed.shape
+    pairs = packed[:, :, :_NIBBLE_BYTES].reshape(panels, groups, 8, PANEL_ROWS, 4)
+    halves = np.stack([pairs & 15, pairs >> 4])  # [half, panel, group, j, n, k]
+    q = halves.transpose(1, 4, 2, 3, 0, 5).reshape(panels * PANEL_ROWS, groups * GROUP).astype(np.int8) - 8
+    stored = np.ascontiguousarray(packed[:, :, _NIBBLE_BYTES:]).view("<f2")
+    scales = stored.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
+    return q[:rows], scales[:rows].astype(np.float16)

@@ -36,7 +36,7 @@ def cmake_build(build: Path, stage: Path) -> None:
     if prefix is None and not os.environ.get("AMENT_PREFIX_PATH"):
         raise SystemExit(
             "nano_agent_ros: no ROS 2 to build the messages with. Let pip build in its own environment (leave out "
-            "--no-build-isolation), or install what [build-system] of pyproject.toml requires, or source a ROS 2 set-up."
+            "--no-build-isolation), or install requirements/ros-kilted.txt and build.txt, or source a ROS 2 set-up."
         )
     if shutil.which("cmake") is None:
         raise SystemExit("nano_agent_ros: cmake is missing; install it (apt-get install cmake, or pip install cmake)")
@@ -62,7 +62,8 @@ def cmake_build(build: Path, stage: Path) -> None:
     build.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(stage, ignore_errors=True)
     jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
-    for command in (configure, ["cmake", "--build", str(build), "--parallel", jobs], ["cmake", "--install", str(build)]):
+    compile_ = ["cmake", "--build", str(build), "--parallel", jobs]
+    for command in (configure, compile_, ["cmake", "--install", str(build)]):
         print("+", " ".join(command), flush=True)
         if subprocess.run(command).returncode != 0:
             raise SystemExit(f"nano_agent_ros: this command failed, see its output above:\n  {' '.join(command)}")

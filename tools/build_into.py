@@ -21,12 +21,12 @@ def main() -> int:
     LOG.parent.mkdir(exist_ok=True)
     print("Building the messages and the engine (a minute the first time, seconds later)", flush=True)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # cmake and ninja are there
-    command = [sys.executable, "-m", "pip", "install", "-v", "--no-build-isolation", "--no-deps", "--editable", str(ROOT)]
+    pip = [sys.executable, "-m", "pip", "install", "-v", "--no-build-isolation", "--no-deps"]
     shown = 0
     with (
         LOG.open("w", encoding="utf-8") as log,
         subprocess.Popen(
-            command,
+            [*pip, "--editable", str(ROOT)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

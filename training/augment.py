@@ -15,8 +15,9 @@ OPENERS = (
     "good", "great", "yeah", "now then", "fine", "oh", "and", "ah", "hm", "okay now", "next", "all right",
 )  # fmt: skip
 WAKES = (
-    "hey robot", "robot", "hello robot", "hi robot", "okay robot", "hey", "listen robot", "hey nano", "nano", "hey there",
-    "excuse me robot", "yo robot", "dear robot", "robo", "hi there", "ok nano", "hey buddy", "mister robot",
+    "hey robot", "robot", "hello robot", "hi robot", "okay robot", "hey", "listen robot", "hey nano", "nano",
+    "hey there", "excuse me robot", "yo robot", "dear robot", "robo", "hi there", "ok nano",
+    "hey buddy", "mister robot",
 )  # fmt: skip
 POLITE_BEFORE = (
     "please", "please", "could you please", "can you", "could you", "would you", "would you please", "i need you to",
@@ -29,8 +30,9 @@ POLITE_AFTER = (
 )  # fmt: skip
 FILLERS = ("uh", "um", "er", "you know", "like", "erm", "hmm", "let's see", "what's it called")
 CORRECTIONS = (
-    ", no, ", ", no wait, ", ", sorry, ", ", i mean ", ", wait, no, ", ", sorry, i mean ", ", uh no, ", ", actually no, ",
-    ", no sorry, ", ", correction, ", ", or rather ", ", make that ", ", no not there, ", ", scratch that, ", " no ",
+    ", no, ", ", no wait, ", ", sorry, ", ", i mean ", ", wait, no, ", ", sorry, i mean ", ", uh no, ",
+    ", actually no, ",    ", no sorry, ", ", correction, ", ", or rather ", ", make that ",
+    ", no not there, ", ", scratch that, ", " no ",
 )  # fmt: skip
 CONTRACTIONS = (
     ("i'm", "i am"), ("it's", "it is"), ("there's", "there is"), ("don't", "do not"), ("can't", "cannot"),
@@ -45,6 +47,9 @@ _IMPERATIVE = re.compile(
     r"raise|lower|say|tell|announce|pause|resume|cancel|fetch|deliver|carry|hold|stay|return|charge|undock|leave|slow|"
     r"speed|log|record|collect|escort|tow|examine|locate|back|reverse|spin|swing|run|note|proceed|navigate)\b"
 )
+
+_OPENED = re.compile(r"(okay|ok|so|well|right|alright|uh|um|no|actually|wait|and|then)\b")
+_QUESTION = re.compile(r"(can|could|would|will|where|what|how|who|which|is|are|do|does|did|have|when|why)\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
             parts.append(Segment(f"{comma}{rng.choice(POLITE_AFTER)}"))
     if rng.random() < style.fillers:
         parts = _fill(parts, rng)
-    if rng.random() < 0.16 and not re.match(r"(okay|ok|so|well|right|alright|uh|um|no|actually|wait|and|then)\b", first):
+    if rng.random() < 0.16 and not _OPENED.match(first):
         parts.insert(0, Segment(f"{rng.choice(OPENERS)}{rng.choice((', ', ' '))}"))
     if addressed and "robot" not in first and rng.random() < 0.1:
         parts.insert(0, Segment(f"{rng.choice(WAKES)}{rng.choice((', ', ' '))}"))
@@ -174,7 +179,7 @@ def _write(text: str, rng: random.Random, style: Style) -> str:
             text = text.lower()
         return text
     if not text.endswith(("?", "!", ".")):
-        question = re.match(r"(can|could|would|will|where|what|how|who|which|is|are|do|does|did|have|when|why)\b", text, re.I)
+        question = _QUESTION.match(text)
         text += "?" if question and rng.random() < 0.8 else "!" if rng.random() < 0.04 else "."
     text = re.sub(r"\bi\b", "I", text)
     return text[:1].upper() + text[1:]

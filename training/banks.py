@@ -24,9 +24,9 @@ PHRASES = Path(__file__).parent / "phrases"
 KINDS = ("act", "answer", "clarify", "refuse", "ignore")
 SLOT = re.compile(r"\{([a-z_]+?)([0-9]*)\}")
 SLOTS = (
-    "location object person objects cart vehicle count duration distance speed angle defect position message battery "
-    "unknown_location unknown_object unknown_person"
-).split()
+    "location", "object", "person", "objects", "cart", "vehicle", "count", "duration", "distance", "speed",
+    "angle", "defect", "position", "message", "battery", "unknown_location", "unknown_object", "unknown_person",
+)  # fmt: skip
 HELD_OUT_OF = 8  # one phrasing in eight is held out
 _CALL = re.compile(r"([a-z_]+)\((.*)\)")
 _FITS = {
@@ -144,7 +144,7 @@ def _entry(where: str, body: Any, skills: Skills) -> Entry:
         for phrasing in parsed.say:
             known = told | here | {_named(s) for s in slots(phrasing)}
             for slot in {_named(s) for s in _plan_slots(parsed.plan)} - known:
-                raise Problem(f"'{phrasing}' does not say {{{slot[0]}{slot[1]}}}, which its plan needs; add it or split")
+                raise Problem(f"'{phrasing}' does not say {{{slot[0]}{slot[1]}}}, which its plan needs; add it")
         told |= here | set.intersection(*({_named(s) for s in slots(p)} for p in parsed.say))
         turns.append(parsed)
     return Entry(where, tuple(turns))
@@ -170,7 +170,7 @@ def _turn(body: Any, skills: Skills) -> TurnEntry:
         raise Problem("'say' is a list of phrasings; quote those that YAML takes for something else (yes, no, 3, a: b)")
     facts = body.get("facts") or {}
     if not isinstance(facts, Mapping):
-        raise Problem('\'facts\' maps keys to values, such as {battery: "{battery}"}')
+        raise Problem("'facts' maps keys to values, such as {battery: \"{battery}\"}")
     rendered = tuple((str(k), str(v).strip()) for k, v in facts.items())
     plan = _plan(body["plan"], skills)
     for text in (*say, *(v for _, v in rendered), plan.text):
@@ -234,7 +234,8 @@ def _check_value(argument: Argument, value: str, skill: str) -> None:
         if argument.type == "enum" and argument.name != "defect_type":
             fits = set()
         if slot[1] not in fits:
-            raise Problem(f"{where}: this argument takes {', '.join('{%s}' % f for f in sorted(fits)) or 'a literal'}")
+            takes = ", ".join(f"{{{f}}}" for f in sorted(fits)) or "a literal"
+            raise Problem(f"{where}: this argument takes {takes}")
         return
     if slots(value) and argument.type != "text":
         raise Problem(f"{where}: a value is a slot or a literal, not a mixture")
@@ -270,6 +271,15 @@ def phrasings(entries: Iterable[Entry]) -> Iterator[tuple[Entry, TurnEntry, str]
                 yield entry, turn, text
 
 
+def conflicts(entries: Iterable[Entry]) -> list[str]:
+    """Phrasings that two entries of one turn, both without facts, read differently."""
+    meanings: dict[str, dict[Plan, str]] = {}
+    for entry, turn, text in phrasings(entries):
+        if len(entry.turns) == 1 and not turn.facts:
+            meanings.setdefault(normalise(text), {})[turn.plan] = entry.where
+    return [f"'{text}': {' and '.join(found.values())}" for text, found in meanings.items() if len(found) > 1]
+
+
 def main() -> int:
     """Print how many phrasings there are, by kind, skill and file; the exit status is 1 if an entry is wrong."""
     argparse.ArgumentParser(prog="python -m training.banks", description=main.__doc__).parse_args()
@@ -289,10 +299,12 @@ def main() -> int:
         print(f"\n{group:24} phrasings held out")
         for name, count in counts[group].most_common():
             print(f"{name:24} {count:9} {held[group][name]:8}")
-    missing = [s.name for s in Skills.load(default_skills()) if s.name not in counts["skill"]]
+    missing = [name for name in Skills.load(default_skills()).skills if name not in counts["skill"]]
     print(f"\n{len(seen)} distinct phrasings in {len(entries)} entries; {sum(n > 1 for n in seen.values())} said twice")
     if missing:
         print(f"skills without a phrasing: {', '.join(missing)}")
+    for conflict in conflicts(entries):
+        print(f"TWO MEANINGS {conflict}", file=sys.stderr)
     for problem in problems:
         print(f"WRONG {problem}", file=sys.stderr)
     return 1 if problems else 0

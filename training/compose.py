@@ -1,4 +1,4 @@
-"""Turns made from the phrase banks: single ones, composed commands, and commands that must be refused or asked about."""
+"""Turns made from the phrase banks: single and composed commands, and those to be refused or asked about."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ ABILITIES = {
     "say": "speak to people", "pause": "pause", "resume": "resume a task", "cancel": "cancel a task", "stop": "stop",
 }  # fmt: skip
 JOINS = (
-    ("{0} and then {1}", 4), ("{0} then {1}", 3), ("{0}, then {1}", 3), ("{0} and {1}", 2), ("{0} and after that {1}", 2),
-    ("first {0}, then {1}", 2), ("{0}, once that's done {1}", 1), ("{0}, and when you're done {1}", 1),
+    ("{0} and then {1}", 4), ("{0} then {1}", 3), ("{0}, then {1}", 3), ("{0} and {1}", 2),
+    ("{0} and after that {1}", 2),    ("first {0}, then {1}", 2), ("{0}, once that's done {1}", 1),
+    ("{0}, and when you're done {1}", 1),
     ("{0}. then {1}", 1), ("{0}, after that {1}", 1), ("{0} and afterwards {1}", 1), ("first {0} and then {1}", 1),
-    ("{0}. after that {1}", 1), ("{0}, next {1}", 1), ("start with this, {0}, and then {1}", 1), ("{0} before you {1}", 0),
+    ("{0}. after that {1}", 1), ("{0}, next {1}", 1), ("start with this, {0}, and then {1}", 1),
 )  # fmt: skip
-HELD_OUT_JOINS = (("{0}, and once you've done that {1}", 1), ("{0}, followed by {1}", 1), ("to begin with {0}, then {1}", 1))
-JOINS3 = ("{0}, {1} and then {2}", "first {0}, then {1}, after that {2}", "{0}, then {1}, then {2}", "{0} and {1} and {2}")
-_NOT_COMPOSED = frozenset("stop pause resume cancel report_defect".split())
+HELD_OUT_JOINS = (
+    ("{0}, and once you've done that {1}", 1), ("{0}, when that is finished {1}", 1),
+    ("to begin with {0}, then {1}", 1),
+)  # fmt: skip
+JOINS3 = (
+    "{0}, {1} and then {2}", "first {0}, then {1}, after that {2}", "{0}, then {1}, then {2}", "{0} and {1} and {2}",
+)  # fmt: skip
+_NOT_COMPOSED = frozenset(("stop", "pause", "resume", "cancel", "report_defect"))
 _OPENING = re.compile(
     r"(then|and|now|no|not|actually|after|also|next|or|so|but|instead|okay|ok|yes|yeah|there|i|i'd|i'm|we|it's|that|that's|"
     r"finally|first|could|can|would|will|how|what|where|is|are|do you|any|who|which|robot|hey|right|back|same|again)\b",
@@ -60,6 +66,12 @@ class Single:
     entry: Entry
     turn: TurnEntry
     phrasing: str
+
+
+def named_slots(single: Single, kind: str) -> list[Slot]:
+    """Slots of a kind that are both said and needed by the plan."""
+    needed = {s for _, arguments in single.turn.plan.calls for _, template in arguments for s in slots(template)}
+    return [s for s in slots(single.phrasing) if s[0] == kind and s in needed]
 
 
 def limits_of(turns: Iterable[TurnEntry], skills: Skills) -> dict[Slot, Limits]:
@@ -134,11 +146,11 @@ class Library:
         kinds = {k for k, _ in inside}
         one_call = len(plan.calls) == 1
         words = len(single.phrasing.split())
-        if one_call and plan.calls[0][0] not in _NOT_COMPOSED and 2 <= words <= 9:
-            if not _OPENING.match(single.phrasing) and not re.search(r"[?:;.]|,.*,", single.phrasing):
-                self.parts.append(single)
+        plain = not _OPENING.match(single.phrasing) and not re.search(r"[?:;.]|,.*,", single.phrasing)
+        if one_call and plain and plan.calls[0][0] not in _NOT_COMPOSED and 2 <= words <= 9:
+            self.parts.append(single)
         for kind in self.with_slot:
-            if kind in kinds and "objects" not in kinds and len(plan.calls) <= 2:
+            if named_slots(single, kind) and "objects" not in kinds and len(plan.calls) <= 2:
                 self.with_slot[kind].append(single)
         if one_call and kinds & {"duration", "distance", "speed", "angle"}:
             self.numeric.append(single)
@@ -162,7 +174,7 @@ class Composer:
 
     def turn(self, turn: TurnEntry, phrasing: str, binding: Binding) -> Said:
         """One turn of an entry with the entry's binding; raises CannotBind."""
-        facts = {k: binding.fact_value(k, v) for k, v in turn.facts}
+        facts = {k: value for k, v in turn.facts if (value := binding.fact_value(k, v)) != ""}
         segments = binding.utter(phrasing)
         if turn.plan.kind == "act" and self.rng.random() < 0.05:
             segments = correct(segments, binding, self.rng)
@@ -198,7 +210,7 @@ class Composer:
         """A command that names something the site does not have: refused; raises CannotBind."""
         kind = self.rng.choices(("location", "object", "person"), (5, 4, 2))[0]
         single = self._with_slot(kind)
-        slot = self.rng.choice([s for s in slots(single.phrasing) if s[0] == kind])
+        slot = self.rng.choice(named_slots(single, kind))
         binding = self.binding(single.entry, [single.phrasing])
         stranger = binding.get((f"unknown_{kind}", "9"))
         binding.bound[slot] = stranger
@@ -212,13 +224,14 @@ class Composer:
         if not closed:
             raise CannotBind("no-go zone")
         single = self._with_slot("location")
-        slot = self.rng.choice([s for s in slots(single.phrasing) if s[0] == "location"])
+        slot = self.rng.choice(named_slots(single, "location"))
         binding = self.binding(single.entry, [single.phrasing])
         entity = self.rng.choice(closed)
         binding.bind_entity(slot, entity)
         segments = binding.utter(single.phrasing)
         name = entity.names[0]
-        return Said(segments, "refuse", text=f"{name[0].upper()}{name[1:]} is a no-go zone.", phrasings=(single.phrasing,))
+        text = f"{name[0].upper()}{name[1:]} is a no-go zone."
+        return Said(segments, "refuse", text=text, phrasings=(single.phrasing,))
 
     def beyond_limits(self) -> Said:
         """A command with a number that the skill does not allow: refused; raises CannotBind."""
@@ -245,7 +258,7 @@ class Composer:
         head = self.rng.choice(heads)
         kind = "location" if self.site.heads[head][0] in self.site.locations else "object"
         single = self._with_slot(kind)
-        slot = self.rng.choice([s for s in slots(single.phrasing) if s[0] == kind])
+        slot = self.rng.choice(named_slots(single, kind))
         binding = self.binding(single.entry, [single.phrasing])
         entity = self.site.heads[head][0]
         binding.bind_entity(slot, entity)
@@ -265,6 +278,25 @@ class Composer:
         if not pool:
             raise CannotBind(kind)
         return self.rng.choice(pool)
+
+
+# What a question or an answer of the robot speaks about; it must have the skill.
+_TOPICS = {
+    "push": "push", "follow": "follow", "pick up": "pick", "put": "place", "bring": "bring", "go": "navigate_to",
+    "load": "load", "unload": "unload", "count": "count", "find": "find", "look for": "find", "look at": "inspect",
+    "inspect": "inspect", "defect": "report_defect", "say": "say", "tell": "say", "turn": "turn", "attach": "attach",
+    "couple": "attach", "guide": "guide", "patrol": "patrol", "wait": "wait", "lift": "lift", "raise": "lift",
+    "lower": "lower", "take": "navigate_to", "move": "move", "drive": "navigate_to", "speed": "set_speed",
+    "fast": "set_speed", "show": "guide", "search": "find", "report": "report_defect", "detach": "detach",
+}  # fmt: skip
+
+
+def needs_missing_skill(text: str, available: frozenset[str]) -> bool:
+    """Whether a reply speaks about something that the robot of this conversation can't do."""
+    words = text.lower()
+    if re.match(r"(yes, )?i can\b", words) and len(available) < len(ABILITIES):
+        return True
+    return any(re.search(rf"\b{topic}\b", words) and skill not in available for topic, skill in _TOPICS.items())
 
 
 def missing_skill(calls: Sequence[Call], available: frozenset[str]) -> str:

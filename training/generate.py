@@ -22,8 +22,8 @@ from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Skills
 from nano_agent_ros.skills.quantities import to_si
 from training.augment import draw_style, speak
-from training.banks import PHRASES, SLOT, Entry, load
-from training.compose import Call, Composer, Library, Said, Single, missing_skill
+from training.banks import PHRASES, SLOT, load
+from training.compose import Call, Composer, Library, Said, Single, missing_skill, needs_missing_skill
 from training.sites import RandomSite, draw
 from training.slots import Binding, CannotBind
 
@@ -39,7 +39,9 @@ UNTOLD = {
     "battery": "battery", "charge": "battery", "where i am": "location", "my location": "location",
     "carrying": "carrying", "last action": "last", "speed": "speed", "doing": "task",
 }  # fmt: skip
-STAYS = frozenset("report_defect wait say pause turn lift lower set_speed stop cancel resume".split())
+STAYS = frozenset((
+    "report_defect", "wait", "say", "pause", "turn", "lift", "lower", "set_speed", "stop", "cancel", "resume",
+))  # fmt: skip
 
 
 class World:
@@ -77,7 +79,7 @@ class World:
             if name not in STAYS:
                 self.told.pop("location", None)
             place = arguments.get("to") if name == "bring" else arguments.get("location")
-            if place in self.site.data["locations"] and name not in STAYS:
+            if place and place in self.site.data["locations"] and name not in STAYS:
                 self.state["location"] = place
             if name in ("pick", "place", "bring", "load", "unload"):
                 self.told.pop("carrying", None)
@@ -104,7 +106,7 @@ class Generator:
             print(f"left out: {problem}", file=sys.stderr)
         self.library = Library(entries, split, self.skills)
         self.split, self.sites = split, sites
-        self.names = [s.name for s in self.skills]
+        self.names = list(self.skills.skills)
         acts = self.library.by_skill
         self.act_names = [n for n in self.names if n in acts]
         self.act_weights = [SKILL_WEIGHTS.get(n, 1.0) for n in self.act_names]
@@ -137,18 +139,23 @@ class _Conversation:
         target = self.rng.choice((4, 5, 6, 7, 8, 8, 9, 10, 11, 12))
         kinds, weights = list(KIND_WEIGHTS), list(KIND_WEIGHTS.values())
         while len(self.turns) < target:
-            kind = self.rng.choices(kinds, weights)[0]
-            try:
-                if kind == "act" and self.library.dialogues and self.rng.random() < 0.13:
-                    self._dialogue(target - len(self.turns) + 2)
-                else:
-                    self._add(self._said(kind))
-            except CannotBind:
-                continue
+            self._some(self.rng.choices(kinds, weights)[0], target - len(self.turns) + 2)
         out: dict[str, Any] = {"id": self.id, "site": self.site.data, "turns": self.turns}
         if len(self.listed) < len(self.g.names):
             out["skills"] = self.listed
         return out
+
+    def _some(self, kind: str, room: int) -> None:
+        """Add a turn of a kind, or a dialogue; nothing if this site has no names for what was drawn 20 times."""
+        for _ in range(20):
+            try:
+                if kind == "act" and self.library.dialogues and self.rng.random() < 0.13:
+                    self._dialogue(room)
+                else:
+                    self._add(self._said(kind))
+                return
+            except CannotBind:
+                continue
 
     def _said(self, kind: str) -> Said:
         rng, x = self.rng, self.rng.random()
@@ -167,6 +174,8 @@ class _Conversation:
         single = rng.choice(pool)
         if self._claims_untold(single):
             raise CannotBind("fact that is known")
+        if kind in ("answer", "clarify") and needs_missing_skill(single.turn.plan.text, self.available):
+            raise CannotBind("skill")
         binding = self.composer.binding(single.entry, [single.phrasing])
         return self._with_memory(single, binding)
 
@@ -236,13 +245,12 @@ class _Conversation:
         phrasings = [self.rng.choice(o) for o in options]
         binding = self.composer.binding(entry, phrasings)
         said = [self.composer.turn(turn, p, binding) for turn, p in zip(entry.turns, phrasings, strict=True)]
-        if any(missing_skill(s.calls, self.available) for s in said) or self._recalls_too_much(entry):
+        have = self.available
+        lacking = any(missing_skill(s.calls, have) or needs_missing_skill(s.text, have) for s in said)
+        if lacking or any(self._claims_untold(Single(entry, t, "")) for t in entry.turns):
             raise CannotBind("skill")
         for i, one in enumerate(said):
             self._add(one, quiet=i > 0)
-
-    def _recalls_too_much(self, entry: Entry) -> bool:
-        return any(self._claims_untold(Single(entry, t, "")) for t in entry.turns)
 
     def _add(self, said: Said, quiet: bool = False) -> None:
         """Append one turn; `quiet` adds no facts beyond those of the entry, so that a dialogue stays as written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -16,10 +16,10 @@ from nano_agent_ros.resources import site_path
 from training.words import Family, Word, alike, choose, plural
 
 ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _WORD_VALUES = {w: str(i) for i, w in enumerate(ONES)} | {w: str(10 * i) for i, w in enumerate(TENS, 2)}
 _SHIPPED_SHARE = 0.06  # of the sites that training draws are the one that ships
 
@@ -82,6 +82,11 @@ class RandomSite:
     def open_locations(self) -> list[Entity]:
         """Locations that are not in a no-go zone."""
         return [e for e in self.locations if not e.no_go]
+
+    def id_of(self, name: str) -> str:
+        """The id that a name has here; empty if none has it."""
+        entities = (*self.locations, *self.objects, *self.people)
+        return next((e.id for e in entities if any(canonical(n) == canonical(name) for n in e.names)), "")
 
     def unknown(self, rng: random.Random, kind: str) -> str:
         """A plausible name of a location, object or person that this site does not have."""
@@ -153,7 +158,8 @@ def draw(rng: random.Random, pool: str = "train") -> RandomSite:
     people = _with_ids(
         rng, _draw_people(rng, pool, taken), taken, coded and rng.random() < 0.5, ("person", "emp", "u", "staff")
     )
-    return _site(_yaml(rng, locations, objects, people), pool, locations, objects, people, families)
+    data = _yaml(rng, locations, objects, people)
+    return _site(data, pool, locations, objects, people, families, taken.names)
 
 
 @cache
@@ -192,10 +198,13 @@ def _site(
     objects: Sequence[Entity],
     people: Sequence[Entity],
     families: Sequence[Family],
+    other_names: Iterable[str] = (),
 ) -> RandomSite:
     everything = (*locations, *objects, *people)
     taken = {canonical(n) for e in everything for n in (*e.names, e.id.replace("_", " "))} | {"me", "it"}
     taken |= {canonical(p) for e in objects for p in e.plurals}
+    listed = frozenset(taken)
+    taken.update(other_names)
     heads: dict[str, list[Entity]] = {}
     for entity in (*locations, *objects):
         head = entity.family or (entity.names[0].split()[-1] if len(entity.names[0].split()) > 1 else "")
@@ -205,7 +214,7 @@ def _site(
     heads = {
         h: es
         for h, es in heads.items()
-        if len(es) > 1 and canonical(h) not in taken and len({groups[e.id] for e in es}) == 1 and not h[-1].isdigit()
+        if len(es) > 1 and canonical(h) not in listed and len({groups[e.id] for e in es}) == 1 and not h[-1].isdigit()
     }
     return RandomSite(
         data, pool, tuple(locations), tuple(objects), tuple(people), tuple(families), frozenset(taken), heads

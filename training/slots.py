@@ -15,10 +15,11 @@ from training.words import values
 
 Slot = tuple[str, str]  # kind and number: ("location", "2")
 Limits = tuple[float, float]  # SI
-_DETERMINERS = frozenset(
-    "the a an my your our their his her this that these those some any another one each every no which what other "
-    "same next last two three more of".split()
-)
+_DETERMINERS = frozenset((
+    "the", "a", "an", "my", "your", "our", "their", "his", "her", "this", "that", "these", "those", "some",
+    "any", "another", "one", "each", "every", "no", "which", "what", "other", "same", "next", "last", "two",
+    "three", "more", "of",
+))  # fmt: skip
 
 
 class CannotBind(Exception):
@@ -177,7 +178,7 @@ class Binding:
             following = parts[i + 1] if i + 1 < len(parts) else ""
             if part[0] == "count":
                 text = _count_form(text, following if isinstance(following, str) else "")
-            if bound.entity or part[0] in ("defect", "unknown_object", "unknown_location"):
+            if bound.entity or not bound.plan or part[0] == "defect":
                 text = self._article(out, text, part, bound)
             tag = "c" if part[0] in ("message", "position") or part[0].startswith("unknown") else "n"
             tag = "v" if part[0] in _DEFAULT else tag
@@ -204,8 +205,8 @@ class Binding:
         if slot[0] in ("location", "vehicle", "person"):
             if previous == "the" and not entity.article and rng.random() < 0.9:
                 before[-1] = replace(before[-1], text=last.rstrip()[:-3])
-            elif entity.article and previous not in _DETERMINERS and rng.random() < 0.8 and (last or slot[0] != "person"):
-                return f"the {text}"
+            elif entity.article and previous not in _DETERMINERS and (last or slot[0] != "person"):
+                return f"the {text}" if rng.random() < 0.8 else text
         elif slot[0] in ("object", "cart") and last.endswith(" ") and previous not in _DETERMINERS:
             bare = previous.isalpha() and rng.random() < 0.5
             return f"the {text}" if bare and (len(before) < 2 or before[-2].slot != ("count", "")) else text
@@ -234,9 +235,14 @@ class Binding:
         return out[:1].upper() + out[1:] if out[:1].islower() and text[:1].isupper() else out
 
     def fact_value(self, key: str, text: str) -> str | int:
-        """A fact: ids for where it is and what it carries, names in free text, numbers as numbers."""
-        if key in ("location", "carrying") and (match := SLOT.fullmatch(text)):
-            return self.get((match[1], match[2])).plan
+        """A fact: ids for where it is and what it carries, names in free text, numbers as numbers.
+
+        Empty for a place written out in the bank that this site does not have.
+        """
+        if key in ("location", "carrying"):
+            if match := SLOT.fullmatch(text):
+                return self.get((match[1], match[2])).plan
+            return text if text == "nothing" else self.site.id_of(text)
         value = self.name_text(text)
         return int(value) if value.isdigit() else value
 
@@ -266,6 +272,9 @@ _DEFAULT: dict[str, Limits] = {
 }
 
 
+Values = list[tuple[float, Bound]]  # SI value and how it is written and spoken
+
+
 def _value(plan: str, *forms: str) -> Bound:
     return Bound(plan, forms[0], forms)
 
@@ -275,13 +284,14 @@ def _quantities(kind: str, low: float, high: float) -> tuple[Bound, ...]:
     return tuple(b for si, b in _ALL[kind]() if low - 1e-9 <= si <= high + 1e-9)
 
 
-def _counts() -> list[tuple[float, Bound]]:
+def _counts() -> Values:
     special = {2: ("a couple of",), 6: ("half a dozen",), 12: ("a dozen",)}
     return [(n, _value(str(n), str(n), number_words(n), number_words(n), *special.get(n, ()))) for n in range(2, 13)]
 
 
-def _durations() -> list[tuple[float, Bound]]:
-    out = []
+def _durations() -> Values:
+    out: Values = []
+    forms: tuple[str, ...]
     for n in (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 100, 120):
         w = number_words(n)
         out.append((n, _value(f"{n} s", f"{n} seconds", f"{w} seconds", f"{w} seconds", f"{n} secs", f"{w} secs")))
@@ -291,7 +301,8 @@ def _durations() -> list[tuple[float, Bound]]:
     out.append((150, _value("150 s", "2.5 minutes", "two and a half minutes", "two and a half minutes")))
     for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 45, 50, 60, 90):
         w = number_words(n)
-        out.append((60 * n, _value(f"{n} min", f"{n} minutes", f"{w} minutes", f"{w} minutes", f"{n} min", f"{w} mins")))
+        forms = (f"{n} minutes", f"{w} minutes", f"{w} minutes", f"{n} min", f"{w} mins")
+        out.append((60 * n, _value(f"{n} min", *forms)))
     out.append((120, _value("2 min", "2 minutes", "two minutes", "a couple of minutes")))
     out.append((900, _value("15 min", "15 minutes", "a quarter of an hour", "quarter of an hour", "fifteen minutes")))
     out.append((1800, _value("30 min", "30 minutes", "half an hour", "half an hour", "thirty minutes")))
@@ -303,11 +314,12 @@ def _durations() -> list[tuple[float, Bound]]:
     return out
 
 
-def _distances() -> list[tuple[float, Bound]]:
-    out = []
+def _distances() -> Values:
+    out: Values = []
+    forms: tuple[str, ...]
     for n in (2, 3, 5, 8, 10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 120, 150):
         w = number_words(n)
-        forms = (f"{n} centimetres", f"{w} centimetres", f"{n} cm", f"{w} centimeters", f"{w} centis", f"{n} centimeters")
+        forms = (f"{n} centimetres", f"{w} centimetres", f"{n} cm", f"{w} centimeters", f"{w} centis")
         out.append((n / 100, _value(f"{n} cm", *forms)))
     for n in (50, 20, 80, 100, 150):
         out.append((n / 1000, _value(f"{n} mm", f"{n} millimetres", f"{number_words(n)} millimetres", f"{n} mm")))
@@ -318,7 +330,7 @@ def _distances() -> list[tuple[float, Bound]]:
         if n < 5:
             forms = (f"{n}.5 metres", f"{w} and a half metres", f"{w} point five metres", f"{n}.5 m")
             out.append((n + 0.5, _value(f"{n}.5 m", *forms)))
-    out.append((0.5, _value("0.5 m", "half a metre", "half a meter", "half a metre", "0.5 metres", "point five metres")))
+    out.append((0.5, _value("0.5 m", "half a metre", "half a meter", "0.5 metres", "point five metres")))
     out.append((1.0, _value("1 m", "1 metre", "a metre", "a meter", "one metre")))
     out.append((1.5, _value("1.5 m", "1.5 metres", "a metre and a half", "a meter and a half")))
     out.append((1.2, _value("1.2 m", "1.2 metres", "one point two metres", "a metre twenty")))
@@ -329,8 +341,9 @@ def _distances() -> list[tuple[float, Bound]]:
     return out
 
 
-def _speeds() -> list[tuple[float, Bound]]:
-    out = []
+def _speeds() -> Values:
+    out: Values = []
+    forms: tuple[str, ...]
     for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14):
         text, whole = f"{n / 10:g}", number_words(n // 10)
         w = f"{whole} point {number_words(n % 10)}"
@@ -343,7 +356,8 @@ def _speeds() -> list[tuple[float, Bound]]:
     out.append((1.5, _value("1.5 m/s", "1.5 metres per second", "one and a half metres per second")))
     for n in (10, 15, 20, 25, 30, 35, 40, 50, 60, 65, 70, 75, 80, 90, 100):
         w = number_words(n)
-        out.append((1.5 * n / 100, _value(f"{n} %", f"{n} percent", f"{w} percent", f"{w} per cent", f"{n} %", f"{n}%")))
+        forms = (f"{n} percent", f"{w} percent", f"{w} per cent", f"{n} %", f"{n}%")
+        out.append((1.5 * n / 100, _value(f"{n} %", *forms)))
     for n in (1, 2, 3, 4, 5):
         w, s = number_words(n), "" if n == 1 else "s"
         forms = (f"{n} kilometre{s} per hour", f"{w} kilometre{s} per hour", f"{n} km/h", f"{w} kilometre{s} an hour")
@@ -355,8 +369,8 @@ def _speeds() -> list[tuple[float, Bound]]:
     return out
 
 
-def _angles() -> list[tuple[float, Bound]]:
-    out = []
+def _angles() -> Values:
+    out: Values = []
     for n in (5, 10, 15, 20, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 90, 100, 110, 120, 135, 150, 180, 180, 200, 240):
         w = number_words(n)
         out.append((math.radians(n), _value(f"{n} deg", f"{n} degrees", f"{w} degrees", f"{n}°", f"{w} degrees")))

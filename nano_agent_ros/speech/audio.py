@@ -104,6 +104,7 @@ class WavSource:
         self.levels = LevelMeter()
         self._chunk_s = chunk_s
         self._closed = threading.Event()
+        self._lock = threading.Lock()
         if not self.path.exists():
             raise SpeechError(f"audio file {self.path} does not exist; check the path")
         if not self.path.is_file():
@@ -113,8 +114,9 @@ class WavSource:
         try:
             self._file = soundfile.SoundFile(self.path)
         except (soundfile.LibsndfileError, TypeError, OSError) as error:
+            cause = getattr(error, "error_string", str(error))
             raise SpeechError(
-                f"audio file {self.path} is corrupt or not audio ({error}); give a WAV, FLAC or OGG file"
+                f"audio file {self.path} is corrupt or not audio ({cause}); give a WAV, FLAC or OGG file"
             ) from error
         if self._file.frames == 0:
             self._file.close()
@@ -132,7 +134,10 @@ class WavSource:
         started = time.monotonic()
         while not self._closed.is_set():
             try:
-                frames = self._file.read(block, dtype="float32", always_2d=True)
+                with self._lock:
+                    if self._closed.is_set():
+                        return
+                    frames = self._file.read(block, dtype="float32", always_2d=True)
             except RuntimeError as error:
                 raise SpeechError(
                     f"audio file {self.path} is corrupt after {self.levels.seconds:.1f} s ({error}); record it again"
@@ -150,7 +155,8 @@ class WavSource:
     def close(self) -> None:
         """End `chunks` after the chunk in hand and close the file."""
         self._closed.set()
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
     def report(self) -> str:
         """Name, format and level of the file."""

@@ -63,8 +63,7 @@ class MicrophoneSource:
             self._stream.start()
         except sd.PortAudioError as error:
             raise SpeechError(
-                f"microphone {self.name!r} cannot be opened: {error}; choose another of "
-                f"{list_microphones()}; {TYPED}"
+                f"microphone {self.name!r} cannot be opened: {error}; choose another of {list_microphones()}; {TYPED}"
             ) from error
 
     @staticmethod

@@ -3,8 +3,8 @@
 An utterance is a stop command if, after its clauses are split at punctuation, one clause is nothing but a stop
 phrase with names, politeness and fillers around it ("Robot, please stop", "no, no, stop!", "Stop. Go back."); if it
 begins or ends with a stop word said twice ("stop stop you will hit it"); or if it begins with a stop word and goes on
-with a warning or a reproach ("stop there's someone behind you", "halt watch out"). Where a listener could think
-either, the robot stops: a needless stop costs a moment.
+with a warning, a reproach or "and" ("stop there's someone behind you", "halt watch out", "stop and come back"). Where
+a listener could think either, the robot stops: a needless stop costs a moment.
 
 It is not one where stop is only mentioned ("go to the bus stop", "tell Maria to stop"), negated ("don't stop"),
 asked about ("why did you stop") or bound to a place, a time or another thing ("stop at dock 3", "stop when you get
@@ -17,8 +17,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-MAX_LENGTH = 2_000
-"""Characters. Nobody cries out more; longer text is not searched, so that the check always takes microseconds."""
+MAX_LENGTH = 500
+"""Characters, more than fits into an utterance. Longer text is not searched, so that no text can delay the check."""
 
 STRONG = (
     "emergency stop",
@@ -49,27 +49,27 @@ The last four are what Whisper tiny makes of a lone "halt" and "abort".
 TAILS = (
     "right there", "right here", "right now", "right away", "there", "here", "it", "that", "this", "everything",
     "all", "now", "immediately", "at once", "moving", "where you are", "what you are doing", "what youre doing",
-    "mission", "the mission", "the task", "the robot", "robot",
+    "whatever you are doing", "whatever youre doing", "mission", "the mission", "the task", "the robot", "robot",
 )  # fmt: skip
 """What may follow a stop phrase and belongs to it."""
 
 FILLERS = (
     "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "hmm", "well", "now", "just", "so",
-    "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "everybody", "everyone",
+    "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait", "everybody", "everyone",
 )  # fmt: skip
 LEADS = (
     "can you", "could you", "will you", "would you", "can you just", "you need to", "you have to", "you must",
     "you should", "you better", "i need you to", "i want you to", "i said", "i say", "we need to", "make it",
     "oh my god", "oh god", "thank you", "thats enough", "for gods sake", "damn it", "god damn it", "watch out",
-    "look out", "careful", "be careful", "lets",
+    "look out", "careful", "be careful", "hold on",
 )  # fmt: skip
 WARNINGS = (
-    "there", "theres", "you", "youre", "youll", "your", "youve", "watch", "look", "careful", "mind", "its", "hes",
-    "shes", "hell", "shell", "someone", "someones", "somebody", "somebodys", "people", "person", "persons", "thats",
+    "there is", "there are", "theres", "you", "youre", "youll", "your", "youve", "watch out", "look out", "careful",
+    "be careful", "mind", "its", "hes", "shes", "someone", "someones", "somebody", "somebodys", "people", "thats",
     "danger", "dangerous", "dont", "what", "he", "she", "im", "i", "we", "were", "they", "theyre", "wrong", "no",
-    "fire", "help",
+    "fire", "help", "and",
 )  # fmt: skip
-"""First words of what is said in alarm behind a stop word."""
+"""How that begins which is said in alarm behind a stop phrase."""
 
 
 def is_stop(text: str, names: Sequence[str] = ("robot",)) -> bool:
@@ -77,62 +77,68 @@ def is_stop(text: str, names: Sequence[str] = ("robot",)) -> bool:
     if len(text) > MAX_LENGTH:
         return False
     clauses = [_words(clause) for clause in re.split(r"[.!?,;:\n…–—]+|\s-+\s", _plain(text))]
-    clauses = [clause for clause in clauses if clause]
-    called = [_words(_plain(name)) for name in names]
-    fillers = [tuple(phrase.split()) for phrase in FILLERS + LEADS] + [tuple(n) for n in called if n]
-    strong = [tuple(phrase.split()) for phrase in STRONG]
-    weak = [tuple(phrase.split()) for phrase in WEAK]
-    if any(_only(clause, strong, fillers) for clause in clauses):
-        return True
     whole = [word for clause in clauses for word in clause]
-    return _only(whole, strong + weak, fillers) or _twice(whole, strong) or _alarmed(whole, strong, fillers)
+    called = [" ".join(_words(_plain(name))) for name in names]
+    fillers = _phrases([*FILLERS, *LEADS, *called])
+    strong, weak = _phrases(STRONG), _phrases(WEAK)
+    return (
+        any(_only(clause, strong, fillers) for clause in clauses)
+        or _only(whole, strong + weak, fillers)
+        or _twice(whole, strong)
+        or _alarmed(whole, strong, fillers)
+    )
+
+
+Phrases = list[tuple[str, ...]]
+
+
+def _phrases(texts: Sequence[str]) -> Phrases:
+    return [tuple(text.split()) for text in texts if text]
 
 
 def _plain(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("‘", "'")
-    return text.replace("'", "")
+    """Lower case, without apostrophes, drawn-out letters shortened ("stooop")."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"([a-z])\1{2,}", r"\1", re.sub("['’‘]", "", text))
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
 
-def _match(words: Sequence[str], at: int, phrases: Sequence[tuple[str, ...]]) -> int:
+def _match(words: Sequence[str], at: int, phrases: Phrases) -> int:
     """Return the length of the longest phrase that stands at `at`, or 0."""
     return max((len(p) for p in phrases if tuple(words[at : at + len(p)]) == p), default=0)
 
 
-def _only(words: Sequence[str], stops: Sequence[tuple[str, ...]], fillers: Sequence[tuple[str, ...]]) -> bool:
+def _only(words: Sequence[str], stops: Phrases, fillers: Phrases) -> bool:
     """Return whether the words are stop phrases and fillers, at least one of them a stop phrase."""
-    tails = [tuple(tail.split()) for tail in TAILS]
     at, found = 0, False
     while at < len(words):
-        stop = _match(words, at, stops)
-        if stop:
+        if stop := _match(words, at, stops):
             found = True
             at += stop
-            at += _match(words, at, tails)
-            continue
-        filler = _match(words, at, fillers)
-        if not filler:
+            at += _match(words, at, _phrases(TAILS))
+        elif filler := _match(words, at, fillers):
+            at += filler
+        else:
             return False
-        at += filler
     return found
 
 
-def _twice(words: Sequence[str], stops: Sequence[tuple[str, ...]]) -> bool:
+def _twice(words: Sequence[str], stops: Phrases) -> bool:
     """Return whether a stop phrase is said twice running at the beginning or the end."""
-    for phrase in stops:
-        twice = phrase + phrase
-        if tuple(words[: len(twice)]) == twice or tuple(words[-len(twice) :]) == twice:
-            return True
-    return False
+    return any(p + p in (tuple(words[: 2 * len(p)]), tuple(words[-2 * len(p) :])) for p in stops)
 
 
-def _alarmed(words: Sequence[str], stops: Sequence[tuple[str, ...]], fillers: Sequence[tuple[str, ...]]) -> bool:
+def _alarmed(words: Sequence[str], stops: Phrases, fillers: Phrases) -> bool:
     """Return whether the words are fillers, a stop phrase, and then the beginning of a warning."""
     at = 0
     while skip := _match(words, at, fillers):
         at += skip
     stop = _match(words, at, stops)
-    return bool(stop) and at + stop < len(words) and words[at + stop] in WARNINGS
+    if not stop:
+        return False
+    at += stop
+    warnings = _phrases(WARNINGS)
+    return bool(_match(words, at, warnings) or _match(words, at + _match(words, at, _phrases(TAILS)), warnings))

@@ -23,9 +23,7 @@ MIN_AUDIO_S = 0.1
 MAX_WORDS_PER_S = 8.0
 """Nobody speaks faster; a longer text is a decoding loop."""
 
-COMMANDS = (
-    "Robot commands: go to, pick up, push, unload, patrol between, slow down, pause, stop, halt, abort, whoa."
-)
+COMMANDS = "Robot commands: go to, pick up, push, unload, patrol between, slow down, pause, stop, halt, abort, whoa."
 """Words of the trade that Whisper tiny mishears, and no sentence that it could repeat as a command."""
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

@@ -26,32 +26,40 @@ def all_skills() -> Skills:
     return Skills.load(default_skills())
 
 
-def builder_of(conversation: dict, tokenizer: Tokenizer, template: ChatTemplate) -> PromptBuilder:
-    """The prompt builder of a conversation's own site and skills."""
-    skills = all_skills()
-    if "skills" in conversation:
-        skills = skills.subset(conversation["skills"])
-    return PromptBuilder(tokenizer, template, skills, Site.load(conversation["site"]))
+class Encoder:
+    """Encodes conversations; consecutive ones on one site share a prompt builder."""
+
+    def __init__(self, model: Path) -> None:
+        self.tokenizer, self.template = Tokenizer(model), ChatTemplate.load(model)
+        self._key: object = None
+
+    def builder(self, conversation: dict) -> PromptBuilder:
+        """The prompt builder of a conversation's own site and skills."""
+        key = (conversation["site"], conversation.get("skills"))
+        if key != self._key:
+            skills = all_skills()
+            if "skills" in conversation:
+                skills = skills.subset(conversation["skills"])
+            site = Site.load(conversation["site"])
+            self._key, self._builder = key, PromptBuilder(self.tokenizer, self.template, skills, site)
+        return self._builder
+
+    def encode(self, conversation: dict) -> tuple[list[int], list[float]]:
+        """Tokens of a conversation and the loss weight of each."""
+        builder = self.builder(conversation)
+        tokens = builder.prefix()
+        weights = [PREFIX_WEIGHT] * len(tokens)
+        for index, turn in enumerate(conversation["turns"]):
+            prompt = builder.turn(clean(turn["say"]), turn.get("facts"), first=index == 0)
+            reply = builder.reply(write_reply(calls_of(turn)))
+            tokens += prompt + reply
+            weights += [USER_WEIGHT] * len(prompt) + [REPLY_WEIGHT] * len(reply)
+        return tokens, weights
 
 
 def calls_of(turn: dict) -> list[Call]:
     """The reply of a generated turn as calls."""
     return [Call(c["name"], {k: str(v) for k, v in c["arguments"].items()}) for c in turn["reply"]]
-
-
-def encode(
-    conversation: dict, tokenizer: Tokenizer, template: ChatTemplate
-) -> tuple[list[int], list[float]]:
-    """Tokens of a conversation and the loss weight of each."""
-    builder = builder_of(conversation, tokenizer, template)
-    tokens = builder.prefix()
-    weights = [PREFIX_WEIGHT] * len(tokens)
-    for index, turn in enumerate(conversation["turns"]):
-        prompt = builder.turn(clean(turn["say"]), turn.get("facts"), first=index == 0)
-        reply = builder.reply(write_reply(calls_of(turn)))
-        tokens += prompt + reply
-        weights += [USER_WEIGHT] * len(prompt) + [REPLY_WEIGHT] * len(reply)
-    return tokens, weights
 
 
 def read(path: Path) -> Iterator[dict]:
@@ -62,10 +70,10 @@ def read(path: Path) -> Iterator[dict]:
 
 def write_shard(conversations: Iterator[dict], model: Path, out: Path) -> int:
     """Encode into one .npz (tokens uint16, weights float16, offsets int64); returns the number of tokens."""
-    tokenizer, template = Tokenizer(model), ChatTemplate.load(model)
+    encoder = Encoder(model)
     pieces, weights, offsets = [], [], [0]
     for conversation in tqdm(conversations, desc=out.name, unit=" conversations", mininterval=2):
-        ids, loss = encode(conversation, tokenizer, template)
+        ids, loss = encoder.encode(conversation)
         pieces.append(np.array(ids, np.uint16))
         weights.append(np.array(loss, np.float16))
         offsets.append(offsets[-1] + len(ids))

@@ -14,7 +14,8 @@ from nano_agent_ros.skills import Call, Site, Skills, ground
 from training import banks
 from training.compose import Library
 from training.generate import Generator, conversations
-from training.sites import canonical, draw
+from training.names import canonical
+from training.sites import draw
 from training.slots import Binding, CannotBind, wants_countable
 
 KINDS = set(banks.KINDS)

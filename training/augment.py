@@ -49,6 +49,7 @@ _IMPERATIVE = re.compile(
 )
 
 _OPENED = re.compile(r"(okay|ok|so|well|right|alright|uh|um|no|actually|wait|and|then)\b")
+_HYPHENED = re.compile(r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety) (?=(one|two|three|four|five|six)\b)")
 _QUESTION = re.compile(r"(can|could|would|will|where|what|how|who|which|is|are|do|does|did|have|when|why)\b", re.I)
 
 
@@ -182,4 +183,6 @@ def _write(text: str, rng: random.Random, style: Style) -> str:
         question = _QUESTION.match(text)
         text += "?" if question and rng.random() < 0.8 else "!" if rng.random() < 0.04 else "."
     text = re.sub(r"\bi\b", "I", text)
+    if rng.random() < 0.3:
+        text = _HYPHENED.sub(r"\1-", text)
     return text[:1].upper() + text[1:]

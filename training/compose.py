@@ -46,6 +46,9 @@ _OPENING = re.compile(
     re.I,
 )
 
+PRONOUN = re.compile(r"\b(it|its|it's|that|this|them|those|these|one|ones|him|her|they|there|some|same)\b", re.I)
+HERE = re.compile(r"\b(here|there)\b", re.I)
+
 
 @dataclass
 class Said:
@@ -156,6 +159,12 @@ class Library:
             self.numeric.append(single)
 
 
+def _carries_on(first: Single, then: Single) -> bool:
+    """Whether "it" of the second part is what the first picked up ("pick up the box and take it to dock 3")."""
+    picks = first.turn.plan.calls[0][0] == "pick"
+    return picks and then.turn.plan.calls[0][0] == "navigate_to" and not HERE.search(then.phrasing)
+
+
 class Composer:
     """Draws single turns on one site in one style of speech."""
 
@@ -189,6 +198,8 @@ class Composer:
         by_skill = self.library.by_skill
         while len(chosen) < n:
             part = rng.choice(self.library.parts)
+            if chosen and PRONOUN.search(part.phrasing) and not _carries_on(chosen[-1], part):
+                continue
             skill = part.turn.plan.calls[0][0]
             # Big banks are drawn less often, so that every skill comes up in composed commands.
             if rng.random() < 40 / max(40, len(by_skill.get(skill, ()))) and part not in chosen:
@@ -252,7 +263,7 @@ class Composer:
 
     def ambiguous(self) -> Said:
         """A command with a name that could mean several ("the bin" of a red and a blue one): asked about."""
-        heads = [h for h in self.site.heads if h not in ("dock", "home")]
+        heads = [h for h in self.site.heads if h not in ("dock", "home", "floor", "level")]
         if not heads:
             raise CannotBind("name that could mean two")
         head = self.rng.choice(heads)

@@ -23,9 +23,10 @@ from nano_agent_ros.skills import Skills
 from nano_agent_ros.skills.quantities import to_si
 from training.augment import draw_style, speak
 from training.banks import PHRASES, SLOT, load
-from training.compose import Call, Composer, Library, Said, Single, missing_skill, needs_missing_skill
-from training.sites import RandomSite, draw
+from training.compose import HERE, PRONOUN, Composer, Library, Said, Single, missing_skill, needs_missing_skill
+from training.sites import draw
 from training.slots import Binding, CannotBind
+from training.world import World, fact_order
 
 KIND_WEIGHTS = {"act": 0.575, "answer": 0.12, "clarify": 0.085, "refuse": 0.095, "ignore": 0.125}
 SKILL_WEIGHTS = {
@@ -33,63 +34,11 @@ SKILL_WEIGHTS = {
     "say": 1.3, "inspect": 1.3, "find": 1.3, "patrol": 1.3, "count": 1.2, "move": 1.2, "turn": 1.2, "wait": 1.2,
     "guide": 1.2, "stop": 0.7, "pause": 0.7, "resume": 0.7, "cancel": 0.8, "dock": 0.8, "undock": 0.8,
 }  # fmt: skip
-FACT_KEYS = ("battery", "carrying", "location", "task", "last", "speed")
 # An answer that tells what is not known fits only where that fact was not told before.
 UNTOLD = {
     "battery": "battery", "charge": "battery", "where i am": "location", "my location": "location",
     "carrying": "carrying", "last action": "last", "speed": "speed", "doing": "task",
 }  # fmt: skip
-STAYS = frozenset((
-    "report_defect", "wait", "say", "pause", "turn", "lift", "lower", "set_speed", "stop", "cancel", "resume",
-))  # fmt: skip
-
-
-class World:
-    """What is true of the robot as a conversation goes on, and what the model was told of it."""
-
-    def __init__(self, rng: random.Random, site: RandomSite) -> None:
-        self.rng, self.site = rng, site
-        self.state: dict[str, str | int] = {
-            "battery": rng.randint(20, 100),
-            "carrying": "nothing",
-            "location": rng.choice(site.open_locations).id,
-            "task": "idle",
-        }
-        self.told: dict[str, str | int] = {}
-        self.seen: set[str] = set()
-
-    def tell(self, facts: dict[str, str | int]) -> None:
-        """Facts that a turn states: they are true now and the model knows them."""
-        self.state.update(facts)
-        self.told.update(facts)
-        self.seen.update(facts)
-
-    def changed(self) -> dict[str, str | int]:
-        """Some of what changed since it was last told."""
-        if self.rng.random() < 0.5:
-            self.state["battery"] = max(5, int(self.state["battery"]) - self.rng.randint(1, 4))
-        news = {k: v for k, v in self.state.items() if k in FACT_KEYS and self.told.get(k) != v}
-        count = self.rng.choice((1, 1, 2, 2, 3, 4))
-        chosen = set(self.rng.sample(sorted(news), min(count, len(news))))
-        return {k: news[k] for k in FACT_KEYS if k in chosen}
-
-    def after(self, calls: list[Call]) -> None:
-        """What an accepted command changes, and so is no longer known until it is told."""
-        for name, arguments in calls:
-            if name not in STAYS:
-                self.told.pop("location", None)
-            place = arguments.get("to") if name == "bring" else arguments.get("location")
-            if place and place in self.site.data["locations"] and name not in STAYS:
-                self.state["location"] = place
-            if name in ("pick", "place", "bring", "load", "unload"):
-                self.told.pop("carrying", None)
-                self.state["carrying"] = arguments["object"] if name == "pick" else "nothing"
-            for key in ("task", "last", "speed"):
-                self.told.pop(key, None)
-                self.state.pop(key, None)
-            if name not in ("stop", "pause", "wait") and self.rng.random() < 0.5:
-                self.state["last"] = "finished"
-            self.state["task"] = "idle"
 
 
 class Generator:
@@ -111,29 +60,38 @@ class Generator:
         self.act_names = [n for n in self.names if n in acts]
         self.act_weights = [SKILL_WEIGHTS.get(n, 1.0) for n in self.act_names]
 
-    def conversation(self, seed: int, index: int) -> dict[str, Any]:
-        """One conversation of 4 to 12 turns as the mapping that a line of the file holds."""
-        return _Conversation(self, seed, index).build()
+    def conversation(self, seed: int, index: int, per_site: int = 1) -> dict[str, Any]:
+        """One conversation of 4 to 12 turns as the mapping that a line of the file holds.
+
+        `per_site` consecutive ones have the same site and skills: they share the prefix that training pays for once.
+        """
+        return _Conversation(self, seed, index, per_site).build()
 
 
 class _Conversation:
-    def __init__(self, generator: Generator, seed: int, index: int) -> None:
+    def __init__(self, generator: Generator, seed: int, index: int, per_site: int) -> None:
         self.g, self.library = generator, generator.library
-        self.rng = rng = random.Random(f"{generator.split}:{generator.sites}:{seed}:{index}")
+        key = f"{generator.split}:{generator.sites}:{seed}"
         self.id = f"{generator.split}-{seed}-{index}"
-        self.site = draw(rng, generator.sites)
+        here = random.Random(f"{key}:site:{index // per_site}")
+        self.site = draw(here, generator.sites)
+        self.listed = self._draw_skills(here)
+        self.available = frozenset(self.listed)
+        self.rng = rng = random.Random(f"{key}:{index}")
         self.style = draw_style(rng)
         self.composer = Composer(self.library, self.site, rng, self.style)
         self.world = World(rng, self.site)
         self.turns: list[dict[str, Any]] = []
+
+    def _draw_skills(self, rng: random.Random) -> list[str]:
+        """All skills, or a subset in any order."""
+        names = list(self.g.names)
         if rng.random() < 0.25:
-            kept = set(rng.sample(generator.names, rng.randint(8, 24))) | {"stop"}
-            self.listed = [n for n in generator.names if n in kept]
+            kept = set(rng.sample(names, rng.randint(8, 24))) | {"stop"}
+            names = [n for n in names if n in kept]
             if rng.random() < 0.5:
-                rng.shuffle(self.listed)
-        else:
-            self.listed = list(generator.names)
-        self.available = frozenset(self.listed)
+                rng.shuffle(names)
+        return names
 
     def build(self) -> dict[str, Any]:
         target = self.rng.choice((4, 5, 6, 7, 8, 8, 9, 10, 11, 12))
@@ -152,7 +110,11 @@ class _Conversation:
                 if kind == "act" and self.library.dialogues and self.rng.random() < 0.13:
                     self._dialogue(room)
                 else:
-                    self._add(self._said(kind))
+                    said = self._said(kind)
+                    facts = self._facts(said)
+                    if said.kind in ("act", "clarify") and not said.facts:
+                        self._understand(said, facts)
+                    self._add(said, facts)
                 return
             except CannotBind:
                 continue
@@ -250,15 +212,53 @@ class _Conversation:
         if lacking or any(self._claims_untold(Single(entry, t, "")) for t in entry.turns):
             raise CannotBind("skill")
         for i, one in enumerate(said):
-            self._add(one, quiet=i > 0)
+            self._add(one, self._facts(one) if i == 0 else self._ordered(one.facts))
 
-    def _add(self, said: Said, quiet: bool = False) -> None:
-        """Append one turn; `quiet` adds no facts beyond those of the entry, so that a dialogue stays as written."""
-        facts = dict(said.facts)
+    def _facts(self, said: Said) -> dict[str, str | int]:
+        """The facts that a turn states: its own, else now and then what has changed."""
         unknowing = said.kind == "answer" and "don't know" in said.text
-        if not quiet and not unknowing and not facts and self.rng.random() < 0.27:
-            facts = self.world.changed()
+        if said.facts or unknowing or self.rng.random() > 0.27:
+            return self._ordered(said.facts)
+        return self.world.changed()
+
+    def _ordered(self, facts: dict[str, str | int]) -> dict[str, str | int]:
+        return {k: facts[k] for k in sorted(facts, key=fact_order)}
+
+    def _understand(self, said: Said, facts: dict[str, str | int]) -> None:
+        """Make a turn that was written without context mean the same in this conversation.
+
+        "Put it down" puts down what the model knows is carried. Raises CannotBind where a pronoun would stand for
+        something that was named before, although the entry takes it to stand for nothing.
+        """
+        holds = str(facts["carrying"]) if "carrying" in facts else self.world.holds
+        text = " ".join(said.phrasings)
+        pronoun, named = bool(PRONOUN.search(text)), self.world.named < 2 or holds not in (None, "nothing")
+        if said.kind == "clarify":
+            if pronoun and named:
+                raise CannotBind("pronoun that has a meaning here")
+            return
+        for i, (name, arguments) in enumerate(said.calls):
+            known = [a.name for a in self.g.skills[name].arguments]
+            if name == "place" and "object" not in arguments:
+                if holds == "nothing":
+                    raise CannotBind("carried object")
+                if holds:
+                    said.calls[i] = (name, {k: v for k, v in {"object": holds, **arguments}.items() if k in known})
+            elif name == "navigate_to" and pronoun and holds == "nothing":
+                raise CannotBind("carried object")
+            elif name != "pick" and "object" in known and "object" not in arguments and pronoun and named:
+                raise CannotBind("pronoun that has a meaning here")
+            unplaced = name != "place" and "location" in known and "location" not in arguments
+            if unplaced and HERE.search(text) and ("location" in self.world.told or "location" in facts):
+                raise CannotBind("place that is known")
+            if name in ("pick", "place", "bring", "load", "unload"):
+                holds = arguments["object"] if name == "pick" else "nothing" if name == "place" else None
+
+    def _add(self, said: Said, facts: dict[str, str | int]) -> None:
+        """Append one turn with its facts."""
         self.world.tell(facts)
+        entities = any(s.tag == "n" and s.slot and s.slot[0] != "defect" for s in said.segments)
+        self.world.named = 0 if entities and said.kind != "ignore" else self.world.named + 1
         if said.kind == "act":
             self.world.after(said.calls)
         turn: dict[str, Any] = {"say": speak(said.segments, self.rng, self.style, said.kind)}
@@ -291,15 +291,21 @@ class _Conversation:
 
 
 def conversations(
-    count: int, seed: int, split: str = "train", sites: str = "train", start: int = 0, processes: int = 1
+    count: int,
+    seed: int,
+    split: str = "train",
+    sites: str = "train",
+    start: int = 0,
+    processes: int = 1,
+    per_site: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """`count` conversations from index `start` on, in order, whatever the number of processes."""
     if processes <= 1:
         generator = _generator(split, sites)
         for index in range(start, start + count):
-            yield generator.conversation(seed, index)
+            yield generator.conversation(seed, index, per_site)
         return
-    work = ((split, sites, seed, index) for index in range(start, start + count))
+    work = ((split, sites, seed, index, per_site) for index in range(start, start + count))
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap(_one, work, chunksize=64)
 
@@ -309,9 +315,9 @@ def _generator(split: str, sites: str) -> Generator:
     return Generator(split, sites)
 
 
-def _one(work: tuple[str, str, int, int]) -> dict[str, Any]:
-    split, sites, seed, index = work
-    return _generator(split, sites).conversation(seed, index)
+def _one(work: tuple[str, str, int, int, int]) -> dict[str, Any]:
+    split, sites, seed, index, per_site = work
+    return _generator(split, sites).conversation(seed, index, per_site)
 
 
 def main() -> int:
@@ -323,9 +329,13 @@ def main() -> int:
     parser.add_argument("--split", choices=("train", "heldout"), default="train", help="which phrasings")
     parser.add_argument("--sites", choices=("train", "heldout"), default="train", help="which names of things")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--per-site", type=int, default=1, help="conversations on one site, which share its prompt")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    made = conversations(options.count, options.seed, options.split, options.sites, processes=options.processes)
+    made = conversations(
+        options.count, options.seed, options.split, options.sites,
+        processes=options.processes, per_site=options.per_site,
+    )  # fmt: skip
     with options.out.open("w", encoding="utf-8") as file:
         for conversation in made:
             for turn in conversation["turns"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,41 +12,10 @@ from typing import Any
 import yaml
 
 from nano_agent_ros.resources import site_path
+from training.names import canonical, number_words, slug
 from training.words import Family, Word, alike, choose, plural
 
-ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORD_VALUES = {w: str(i) for i, w in enumerate(ONES)} | {w: str(10 * i) for i, w in enumerate(TENS, 2)}
 _SHIPPED_SHARE = 0.06  # of the sites that training draws are the one that ships
-
-
-def number_words(n: int) -> str:
-    """0 to 999 in words."""
-    if n < 20:
-        return ONES[n]
-    if n < 100:
-        return TENS[n // 10 - 2] + (f" {ONES[n % 10]}" if n % 10 else "")
-    rest = n % 100
-    return f"{ONES[n // 100]} hundred" + (f" {number_words(rest)}" if rest else "")
-
-
-@cache
-def canonical(name: str) -> str:
-    """A name as its digits and bare words, so that "the Dock three" and "dock 3" are equal."""
-    words = re.sub(r"(?<=[a-z])(?=[0-9])|(?<=[0-9])(?=[a-z])|[^\w]+", " ", name.lower()).split()
-    out: list[str] = []
-    was_tens = False
-    for word in words:
-        value = _WORD_VALUES.get(word)
-        if value is not None and was_tens and 0 < int(value) < 10:
-            out[-1] = str(int(out[-1]) + int(value))
-        elif word not in ("the", "number"):
-            out.append(value or word)
-        was_tens = value is not None and int(value) >= 20
-    return " ".join(out)
 
 
 @dataclass(frozen=True)
@@ -87,6 +55,11 @@ class RandomSite:
         """The id that a name has here; empty if none has it."""
         entities = (*self.locations, *self.objects, *self.people)
         return next((e.id for e in entities if any(canonical(n) == canonical(name) for n in e.names)), "")
+
+    def name_of(self, ident: str) -> str:
+        """The name by which the robot calls an id."""
+        entities = (*self.locations, *self.objects, *self.people)
+        return next((e.names[0] for e in entities if e.id == ident), ident)
 
     def unknown(self, rng: random.Random, kind: str) -> str:
         """A plausible name of a location, object or person that this site does not have."""
@@ -132,12 +105,6 @@ class _Names:
             unique, n = f"{wanted}_{n}", n + 1
         self.ids.add(unique)
         return unique
-
-
-def slug(name: str) -> str:
-    """A name as an id: lower-case ASCII snake_case."""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "_", ascii_name.lower().replace("'", "")).strip("_")
 
 
 def draw(rng: random.Random, pool: str = "train") -> RandomSite:

@@ -33,7 +33,7 @@ from nano_agent_ros.nodes.conversions import (
     uuid_of,
 )
 from nano_agent_ros.nodes.dialogue import OVERTAKEN, STOPPED, Dialogue, Kind, Outcome
-from nano_agent_ros.nodes.facts import FactBook
+from nano_agent_ros.nodes.facts import FACTS, FactBook
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.parameters import Parameter
 from nano_agent_ros.nodes.step import Step
@@ -54,9 +54,7 @@ PARAMETERS = (
     Parameter("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
     Parameter("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
     Parameter("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
-    Parameter(
-        "facts", ["battery", "location", "carrying", "task", "last", "speed"], "Facts of the robot that the model is told"
-    ),
+    Parameter("facts", list(FACTS), "Facts of the robot that the model is told"),
     Parameter("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
 )
 NIL = UUID(int=0)
@@ -128,7 +126,8 @@ class AgentNode(ManagedNode):
         self._waiting = 0
         self._shown = AgentState()
         self._refresh()
-        self.get_logger().info(f"model ready in {time.monotonic() - began:.2f} s, {agent.context_tokens} tokens of prompt")
+        took_s = time.monotonic() - began
+        self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of prompt")
 
     def start(self) -> None:
         """Take words from now on."""
@@ -266,7 +265,7 @@ class AgentNode(ManagedNode):
         shown.state_digest = agent.state_digest()
         acts = ", ".join(step.action.skill for step in outcome.steps) or "no action"
         self.get_logger().info(f"{utterance.text[:100]!r} -> {outcome.kind.name}, {acts}, {turn_s * 1e3:.0f} ms")
-        if self._level == ERROR:
+        if self.level == ERROR:
             self.diagnose(OK, "active")
 
     def _robot_facts(self) -> Mapping[str, str | int | float]:

@@ -13,6 +13,8 @@ from nano_agent_ros.skills import Action, Site
 
 Value = str | int | float
 
+FACTS = ("battery", "location", "carrying", "task", "last", "speed")
+
 DOING = {
     "navigate_to": "driving to {location}",
     "pick": "picking up the {object}",
@@ -119,8 +121,7 @@ class FactBook:
 
     def facts(self) -> Mapping[str, Value]:
         """The facts now, in a fixed order."""
-        order = ("battery", "location", "carrying", "task", "last", "speed")
-        return {key: self._facts[key] for key in order if key in self._facts}
+        return {key: self._facts[key] for key in FACTS if key in self._facts}
 
     def _apply(self, action: Action) -> None:
         if action.skill in TAKES:

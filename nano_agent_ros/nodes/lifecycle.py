@@ -8,7 +8,6 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.exceptions import ROSInterruptException  # noqa: F401  (raised through spin on some versions)
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
@@ -31,9 +30,9 @@ class ManagedNode(LifecycleNode):
         super().__init__(name)
         self.parameters = Parameters(self, parameters)
         self.active = False
-        self._level = OK
-        self._message = "unconfigured"
-        self._values: dict[str, str] = {}
+        self.level = OK
+        self._diagnosis = "unconfigured"
+        self._details: dict[str, str] = {}
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._heartbeat = self.create_timer(1.0, self._publish_diagnostics)
 
@@ -51,8 +50,8 @@ class ManagedNode(LifecycleNode):
 
     def diagnose(self, level: bytes, message: str, **values: object) -> None:
         """Report how the node is on /diagnostics, now and every second."""
-        self._level, self._message = level, message
-        self._values.update({key: str(value) for key, value in values.items()})
+        self.level, self._diagnosis = level, message
+        self._details.update({key: str(value) for key, value in values.items()})
         self._publish_diagnostics()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -120,11 +119,11 @@ class ManagedNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         status = DiagnosticStatus(
-            level=self._level,
+            level=self.level,
             name=self.get_fully_qualified_name().lstrip("/"),
             hardware_id="nano_agent_ros",
-            message=self._message,
-            values=[KeyValue(key=key, value=value) for key, value in self._values.items()],
+            message=self._diagnosis,
+            values=[KeyValue(key=key, value=value) for key, value in self._details.items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()

@@ -238,8 +238,11 @@ class ListenerNode(ManagedNode):
 
 GATES = {
     getattr(Transcript, name): name.removeprefix("GATE_").lower().replace("_", " ")
-    for name in ("GATE_ACCEPTED", "GATE_LOW_CONFIDENCE", "GATE_NO_SPEECH", "GATE_MUTED", "GATE_TOO_LONG", "GATE_STOP", "GATE_ECHO")
-}
+    for name in (
+        "GATE_ACCEPTED", "GATE_LOW_CONFIDENCE", "GATE_NO_SPEECH", "GATE_MUTED", "GATE_TOO_LONG", "GATE_STOP",
+        "GATE_ECHO",
+    )
+}  # fmt: skip
 
 
 def _time_message(seconds: float) -> Time:

@@ -209,9 +209,8 @@ class SimRobotNode(ManagedNode):
                 self._goals[command.action_id] = ended
                 self._submit(command)
         if known:
-            duplicate = Status(
-                command.action_id, command.task.skill, State.REJECTED, 0.0, Fault.DUPLICATE, "its action_id was seen before"
-            )
+            why = "its action_id was seen before"
+            duplicate = Status(command.action_id, command.task.skill, State.REJECTED, 0.0, Fault.DUPLICATE, why)
             return self._conclude(goal, duplicate)
         while not ended.wait(self._report_every_s):
             self._feed_back(goal, command)

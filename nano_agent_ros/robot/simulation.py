@@ -263,7 +263,8 @@ class SimulatedRobot:
     def _note(
         self, command: Command, state: State, progress: float = 0.0, fault: Fault = Fault.NONE, message: str = ""
     ) -> list[Status]:
-        return [self._remember(replace(self._fresh(command), state=state, progress=progress, fault=fault, message=message))]
+        status = Status(command.action_id, command.task.skill, state, progress, fault, message)
+        return [self._remember(status)]
 
     def _update(self, job: _Job, **changed: object) -> Status:
         job.status = replace(job.status, **changed)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ a listener could think either, the robot stops: a needless stop costs a moment.
 
 It is not one where stop is only mentioned ("go to the bus stop", "tell Maria to stop"), negated ("don't stop"),
 asked about ("why did you stop") or bound to a place, a time or another thing ("stop at dock 3", "stop when you get
-there", "stop the conveyor"); these go to the model. "Wait", "hold on", "pause" and "cancel" are skills, not stops.
+there", "stop the conveyor"); these go to the model. "Wait", "stay where you are", "pause" and "cancel" are skills.
 """
 
 from __future__ import annotations
@@ -21,53 +21,40 @@ MAX_LENGTH = 500
 """Characters, more than fits into an utterance. Longer text is not searched, so that no text can delay the check."""
 
 STRONG = (
-    "emergency stop",
-    "e stop",
-    "estop",
-    "full stop",
-    "stop",
-    "halt",
-    "freeze",
-    "abort",
-    "dont move",
-    "do not move",
-    "stand still",
-    "stay still",
-    "hold still",
-    "stay where you are",
-    "stop moving",
-    "stop driving",
-)
+    "stop", "emergency stop", "e stop", "estop", "full stop", "all stop", "dead stop", "stop yourself", "halt",
+    "freeze", "come to a stop", "come to a halt", "dont move", "do not move", "stand still", "hold still",
+    "quit moving", "cease movement", "cease all motion", "brake", "brakes", "hit the brakes", "slam on the brakes",
+    "kill the motors", "cut the motors", "thats far enough",
+)  # fmt: skip
 """Phrases that stop alone, repeated, or with a warning behind them."""
 
-WEAK = ("whoa", "woah", "wo", "hold it", "hold up", "alt", "hault", "aboard", "a bort")
-"""Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk.
-
-The last four are what Whisper tiny makes of a lone "halt" and "abort".
+WEAK = ("whoa", "woah", "wo", "hold it", "hold up", "abort", "alt", "hault", "aboard", "a bort")
+"""Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk, "abort, go
+to dock two" a change of plan. The last four are what Whisper tiny makes of a lone "halt" and "abort".
 """
 
 TAILS = (
     "right there", "right here", "right now", "right away", "there", "here", "it", "that", "this", "everything",
-    "all", "now", "immediately", "at once", "moving", "where you are", "what you are doing", "what youre doing",
-    "whatever you are doing", "whatever youre doing", "mission", "the mission", "the task", "the robot", "robot",
+    "all", "now", "immediately", "at once", "moving", "driving", "where you are", "what you are doing",
+    "what youre doing", "whatever you are doing", "whatever youre doing", "another inch", "an inch", "the robot",
 )  # fmt: skip
 """What may follow a stop phrase and belongs to it."""
 
 FILLERS = (
-    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "hmm", "well", "now", "just", "so",
-    "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait", "everybody", "everyone",
+    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "hmm", "well", "now", "just",
+    "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait", "everybody", "everyone",
 )  # fmt: skip
 LEADS = (
     "can you", "could you", "will you", "would you", "can you just", "you need to", "you have to", "you must",
-    "you should", "you better", "i need you to", "i want you to", "i said", "i say", "we need to", "make it",
-    "oh my god", "oh god", "thank you", "thats enough", "for gods sake", "damn it", "god damn it", "watch out",
-    "look out", "careful", "be careful", "hold on",
+    "you should", "you better", "you", "must", "i need you to", "i want you to", "i told you to", "i said", "i say",
+    "we need to", "make it", "oh my god", "oh god", "thank you", "thats enough", "for gods sake", "damn it",
+    "god damn it", "watch out", "look out", "careful", "be careful", "hold on",
 )  # fmt: skip
 WARNINGS = (
     "there is", "there are", "theres", "you", "youre", "youll", "your", "youve", "watch out", "look out", "careful",
     "be careful", "mind", "its", "hes", "shes", "someone", "someones", "somebody", "somebodys", "people", "thats",
-    "danger", "dangerous", "dont", "what", "he", "she", "im", "i", "we", "were", "they", "theyre", "wrong", "no",
-    "fire", "help", "and",
+    "danger", "dangerous", "dont", "what are you", "what the", "he", "she", "im", "i", "we", "were", "they", "theyre",
+    "wrong", "no", "fire", "help", "and", "before you hit", "before you hurt", "before you run", "before you kill",
 )  # fmt: skip
 """How that begins which is said in alarm behind a stop phrase."""
 

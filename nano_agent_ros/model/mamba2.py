@@ -82,9 +82,9 @@ def scan_chunked(
     whole = torch.exp(log_decay[..., -1])[:, :, :, None, :, None]
     start = x.new_zeros(added[:, 0].shape, dtype=torch.float32) if ssm is None else _grouped(ssm, groups)
     starts = []
-    for i in range(chunks):
+    for decay, more in zip(whole.unbind(1), added.unbind(1), strict=True):
         starts.append(start)
-        start = start * whole[:, i] + added[:, i]
+        start = start * decay + more
     carried = torch.stack(starts, dim=1).view(batch, chunks, groups, state, per_group * head_dim)
 
     from_start = (c @ carried.to(c.dtype)).view(batch, chunks, groups, chunk_size, per_group, head_dim)

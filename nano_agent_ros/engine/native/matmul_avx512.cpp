@@ -85,7 +85,7 @@ void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* 
         __m512i total = _mm512_setzero_si512();
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) {
-            const __m512 bounded = _mm512_max_ps(low, _mm512_min_ps(limit, _mm512_mul_ps(v[i], inverse)));
+            const __m512 bounded = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(v[i], inverse), limit), low);
             const __m512i q = _mm512_cvtps_epi32(bounded);
             total = _mm512_add_epi32(total, q);
             _mm_storeu_si128(reinterpret_cast<__m128i*>(values + g * kGroup + 16 * i), _mm512_cvtsepi32_epi8(q));

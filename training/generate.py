@@ -37,7 +37,7 @@ SKILL_WEIGHTS = {
 # An answer that tells what is not known fits only where that fact was not told before.
 UNTOLD = {
     "battery": "battery", "charge": "battery", "where i am": "location", "my location": "location",
-    "carrying": "carrying", "last action": "last", "speed": "speed", "doing": "task",
+    "carrying": "carrying", "last action": "last", "speed": "speed", "doing": "task", "my task": "task",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.evaluate import read
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Call, Site, Skills, ground
 from training import banks
@@ -238,3 +239,18 @@ def test_a_wrong_entry_is_named_with_its_file(tmp_path: Path, skills: Skills, te
     with pytest.raises(ConfigError) as error:
         banks.load_checked(tmp_path, skills)
     assert "wrong.yaml" in str(error.value) and problem in str(error.value)
+
+
+def test_the_committed_evaluation_file_reads_and_every_expected_action_is_possible(skills: Skills):
+    path = Path(__file__).resolve().parent.parent / "eval" / "heldout.jsonl"
+    assert path.stat().st_size < 2_000_000
+    conversations_ = read(path, skills, Site.load("warehouse"))
+    turns = [turn for c in conversations_ for turn in c.turns]
+    assert 500 < len(turns) < 800
+    assert {turn.kind for turn in turns} == KINDS
+    assert {name for turn in turns for name, _ in turn.actions} == {s.name for s in skills}
+    for conversation in conversations_:
+        offered = skills.subset(conversation.skills or [s.name for s in skills])
+        for name, arguments in (action for turn in conversation.turns for action in turn.actions):
+            texts = {k: v if isinstance(v, float) else str(v) for k, v in arguments.items()}
+            assert ground(Call(name, texts), offered, conversation.site).skill == name  # type: ignore[arg-type]

@@ -34,7 +34,9 @@ CONFIGS = {
         "num_key_value_heads": 4, "ssm_state_size": 128, "mamba_head_dim": 8, "mamba_num_heads": 16, "n_groups": 4,
         "time_step_limit": [0.01, 0.2],
     },
-    "no conv bias": {"hybrid_override_pattern": "MMM", "use_conv_bias": False, "ssm_state_size": 64, "hidden_size": 192},
+    "no conv bias": {
+        "hybrid_override_pattern": "MMM", "use_conv_bias": False, "ssm_state_size": 64, "hidden_size": 192,
+    },
 }  # fmt: skip
 
 
@@ -53,8 +55,6 @@ def random_network(overrides: dict, seed: int = 0) -> NemotronH:
                 parameter.uniform_(0.5, 1.5, generator=generator)
             elif "conv1d" in name or name.endswith(".bias"):
                 parameter.normal_(0.0, 0.4, generator=generator)
-            elif "embeddings" in name:
-                parameter.normal_(0.0, 1.0 / math.sqrt(parameter.shape[-1]), generator=generator)
             else:
                 parameter.normal_(0.0, 1.0 / math.sqrt(parameter.shape[-1]), generator=generator)
     return network.eval()

@@ -22,9 +22,16 @@ from nano_agent_ros.model.checkpoint import save_checkpoint
 from nano_agent_ros.quantize.artifact import MANIFEST, WEIGHTS, read_artifact
 from nano_agent_ros.quantize.convert import ConversionError, convert
 from nano_agent_ros.quantize.int4 import (
-    GROUP, PANEL_BYTES, QuantizeError, dequantize_rows, fake_quantize, pack_panels, packed_nbytes, quantize_rows,
+    GROUP,
+    PANEL_BYTES,
+    QuantizeError,
+    dequantize_rows,
+    fake_quantize,
+    pack_panels,
+    packed_nbytes,
+    quantize_rows,
     unpack_panels,
-)  # fmt: skip
+)
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -136,7 +136,9 @@ def test_the_gate_comes_before_the_grouped_norm(kernels, seed, group, groups):
 
 @each_set
 @few
-@given(seed=seeds, kernel=st.integers(2, 5), channels=st.integers(1, 90), tokens=st.integers(1, 9), biased=st.booleans())
+@given(
+    seed=seeds, kernel=st.integers(2, 5), channels=st.integers(1, 90), tokens=st.integers(1, 9), biased=st.booleans()
+)  # fmt: skip
 def test_the_convolution_is_causal_and_depthwise(kernels, seed, kernel, channels, tokens, biased):
     x, weight = normal(seed, kernel - 1 + tokens, channels), normal(seed + 1, kernel, channels)
     bias = normal(seed + 2, channels) if biased else None

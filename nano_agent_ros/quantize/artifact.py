@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -17,7 +18,16 @@ import numpy as np
 from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.model.config import ConfigError, NemotronHConfig
 
-from .int4 import GROUP, PANEL_BYTES, PANEL_ROWS, dequantize_rows, pack_panels, packed_nbytes, quantize_rows, unpack_panels
+from .int4 import (
+    GROUP,
+    PANEL_BYTES,
+    PANEL_ROWS,
+    dequantize_rows,
+    pack_panels,
+    packed_nbytes,
+    quantize_rows,
+    unpack_panels,
+)
 from .tensor_file import TensorFileError, layout_header, read_header
 
 FORMAT, VERSION = "nano_agent_ros-int4", 1
@@ -74,8 +84,9 @@ class Artifact:
     def tensor(self, name: str) -> np.ndarray:
         """Return one tensor as float32 [rows, cols] (vectors: [rows]), dequantized; raises KeyError."""
         found = {t.name: t for t in self.tensors}[name]
-        dtype, shape = {INT4: np.uint8, FLOAT32: "<f4", FLOAT16: "<f2"}[found.kind], found.stored_shape[1]
-        raw = np.fromfile(self.weights_path, dtype, int(np.prod(shape)), offset=found.offset).reshape(shape)
+        dtype = {INT4: "|u1", FLOAT32: "<f4", FLOAT16: "<f2"}[found.kind]
+        shape = found.stored_shape[1]
+        raw = np.fromfile(self.weights_path, dtype, math.prod(shape), offset=found.offset).reshape(shape)
         if found.kind == INT4:
             return dequantize_rows(*unpack_panels(raw, found.rows))
         return raw.astype(np.float32).reshape((found.rows, found.cols) if found.cols > 1 else found.rows)
@@ -168,7 +179,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
-        raise EngineError(f"cannot read {path} ({e.strerror}); a model folder is made by converting a checkpoint") from e
+        raise EngineError(f"cannot read {path} ({e.strerror}); such a folder is made by converting a checkpoint") from e
     except ValueError as e:
         raise EngineError(f"{path} is damaged ({e}); {_WAY_OUT}") from e
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

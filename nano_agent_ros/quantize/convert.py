@@ -15,8 +15,12 @@ from .int4 import GROUP, QuantizeError
 from .tensor_file import TensorEntry, TensorFileError, read_header, read_tensor
 
 _COMPANIONS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "generation_config.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
 _EMBEDDINGS, _HEAD = "backbone.embeddings.weight", "lm_head.weight"
 
 
@@ -110,7 +114,8 @@ def _sources(folder: Path) -> dict[str, tuple[Path, TensorEntry]]:
         paths = [single]
     elif index.exists():
         try:
-            paths = [folder / n for n in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            paths = [folder / name for name in sorted(shards)]
         except (ValueError, KeyError, AttributeError, TypeError) as e:
             raise ConversionError(f"{index} is damaged ({e!r}); fetch it again") from e
     else:

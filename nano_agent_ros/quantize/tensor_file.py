@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "|u1", "I8": "|i1", "I64": "<i8", "I32": "<i4"}
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "|u1", "I8": "|i1", "I64": "<i8", "I32": "<i4",
+}  # fmt: skip
 _MOST_HEADER_BYTES = 100_000_000
 
 
@@ -75,7 +77,9 @@ def read_tensor(path: Path, entry: TensorEntry) -> np.ndarray:
     return raw.reshape(entry.shape)
 
 
-def layout_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], alignment: int) -> tuple[bytes, list[TensorEntry]]:
+def layout_header(
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]], alignment: int
+) -> tuple[bytes, list[TensorEntry]]:
     """Lay out tensors (name to dtype and shape) in order, each at a multiple of `alignment` bytes in the file.
 
     Returns the first bytes of the file and the entries in file order. Safetensors allows no holes, so what lies

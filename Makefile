@@ -19,7 +19,8 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
 BUILD_INPUTS := setup.py pyproject.toml package.xml CMakeLists.txt \
-  $(wildcard cmake/* msg/*.msg srv/*.srv action/*.action nano_agent_ros/engine/native/*)
+  $(wildcard cmake/* msg/*.msg srv/*.srv action/*.action nano_agent_ros/engine/native/*) \
+  $(wildcard launch/* config/* config/*/* models/*/*)
 
 help:
 	@echo 'make demo    a spoken command becomes robot actions on ROS 2 topics (sets everything up first)'

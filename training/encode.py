@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nano_agent_ros.decode import write_reply
-from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, Tokenizer, clean
+from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Call, Site, Skills
 
@@ -73,7 +73,10 @@ def write_shard(conversations: Iterator[dict], model: Path, out: Path) -> int:
     encoder = Encoder(model)
     pieces, weights, offsets = [], [], [0]
     for conversation in tqdm(conversations, desc=out.name, unit=" conversations", mininterval=2):
-        ids, loss = encoder.encode(conversation)
+        try:
+            ids, loss = encoder.encode(conversation)
+        except PromptError:  # noise left no word of an utterance: the agent would not hear it either
+            continue
         pieces.append(np.array(ids, np.uint16))
         weights.append(np.array(loss, np.float16))
         offsets.append(offsets[-1] + len(ids))

@@ -23,9 +23,10 @@ class NativeState:
     def __init__(self, engine: NativeEngine, handle: int):
         self._engine = engine  # keeps the weights mapped for as long as a state of theirs lives
         self._handle = handle
+        self._free = engine._library.nano_state_free
 
     def __del__(self) -> None:
-        c.load_library().nano_state_free(self._handle)
+        self._free(self._handle)
 
 
 class NativeEngine:
@@ -71,13 +72,14 @@ class NativeEngine:
 
     def extend(self, state: NativeState, tokens: Sequence[int], every: bool = False) -> np.ndarray:
         """Advance by the tokens; return float32 logits [vocab], or [T, vocab] with `every`. Raises ValueError."""
-        ids = np.ascontiguousarray(tokens, dtype=np.int64)
-        if ids.ndim != 1:
-            raise ValueError(f"tokens must be a sequence of ids, not of shape {ids.shape}")
+        ids = np.asarray(tokens)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise ValueError("tokens must be a sequence of integer ids inside the vocabulary")
+        ids = np.ascontiguousarray(ids, dtype=np.int64)
         logits = np.empty((len(ids), self.vocab_size) if every else self.vocab_size, dtype=np.float32)
         self._check(
             self._library.nano_state_extend(
-                state._handle,
+                self._own(state),
                 ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)),
                 len(ids),
                 logits.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
@@ -88,18 +90,20 @@ class NativeEngine:
 
     def commit(self, state: NativeState, n: int) -> None:
         """Keep the first n of the tokens last extended by; after that, and after a snapshot, none are open."""
-        self._check(self._library.nano_state_commit(state._handle, n))
+        if not 0 <= n < 1 << 63:
+            raise ValueError(f"cannot keep {n} of the tokens last extended by")
+        self._check(self._library.nano_state_commit(self._own(state), n))
 
     def length(self, state: NativeState) -> int:
         """Number of tokens that the state has seen."""
-        return self._check(self._library.nano_state_length(state._handle))
+        return self._check(self._library.nano_state_length(self._own(state)))
 
     def snapshot(self, state: NativeState) -> Snapshot:
         """Copy the state; what attention keeps is stored for the tokens seen, so a young state is small."""
-        nbytes = self._check(self._library.nano_state_snapshot_size(state._handle))
+        nbytes = self._check(self._library.nano_state_snapshot_size(self._own(state)))
         data = np.empty(nbytes, dtype=np.uint8)
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        self._check(self._library.nano_state_snapshot(state._handle, pointer, nbytes))
+        self._check(self._library.nano_state_snapshot(self._own(state), pointer, nbytes))
         return Snapshot(self.model_digest, self.length(state), data.tobytes())
 
     def restore(self, snapshot: Snapshot) -> NativeState:
@@ -131,6 +135,11 @@ class NativeEngine:
         if not handle:
             raise EngineError(f"{self._message()}; start a new conversation")
         return NativeState(self, handle)
+
+    def _own(self, state: NativeState) -> int:
+        if state._engine is not self:
+            raise ValueError("the state belongs to another engine; a snapshot can carry it over")
+        return state._handle
 
     def _check(self, result: int) -> int:
         if result >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from nano_agent_ros.speech import (
     WavSource,
     is_stop,
 )
-from nano_agent_ros.speech.transcribe import believable, collapse_repeats, hotwords_of
+from nano_agent_ros.speech.transcribe import believable, collapse_repeats, find_model, hotwords_of
 from nano_agent_ros.speech.vad import WINDOW, SileroVad
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,6 +220,7 @@ def test_any_format_gives_the_same_utterances(
 ) -> None:
     audio = soxr.resample(demo, RATE, rate)
     soundfile.write(tmp_path / "other.wav", np.repeat(audio[:, None], channels, axis=1), rate, subtype=subtype)
+    assert sum(len(chunk) for chunk in WavSource(tmp_path / "other.wav").chunks()) == pytest.approx(len(demo), abs=2)
     found = utterances_of(tmp_path / "other.wav")
     assert len(found) == len(utterances)
     for ours, theirs in zip(found, utterances, strict=True):
@@ -364,16 +366,23 @@ def test_hotwords_name_each_numbered_place_once() -> None:
 def test_a_model_that_is_not_here_is_an_error_and_never_a_download(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("the network was used")
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **options: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "model.bin").write_bytes(b"not a model")
-    for model in ("large-v3", "no-such-model", "someone/some-model", str(tmp_path / "half"), str(tmp_path / "none")):
-        with pytest.raises(SpeechError, match="tiny-bundled|CTranslate2"):
+    for model in ("large-v3", "no-such-model", "someone/some-model", str(tmp_path / "none")):
+        with pytest.raises(SpeechError, match="tiny-bundled"):
             Transcriber(model)
+    (tmp_path / "half").mkdir()
+    for name in ("model.bin", "config.json", "vocabulary.txt"):
+        shutil.copy(Path(find_model("tiny-bundled")) / name, tmp_path / "half")
+    with pytest.raises(SpeechError, match="half lacks tokenizer.json"):
+        Transcriber(str(tmp_path / "half"))
+    assert not asked
 
 
 def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:

@@ -93,10 +93,9 @@ class AgentNode(ManagedNode):
         self._defect = self.create_lifecycle_publisher(DefectReport, "defect_report", qos.REPORT)
         # Not managed: an agent that cannot be configured has to be able to say so.
         self._state = self.create_publisher(AgentState, "agent_state", qos.LATEST)
-        words, reports = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
-        urgent, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
-        self.create_subscription(Empty, "stop", self._on_stop, qos.COMMAND, callback_group=urgent)
-        self.create_subscription(Transcript, "transcript", self._on_transcript, qos.COMMAND, callback_group=words)
+        self._words, self._urgent = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self._ears: list[Any] = []
+        reports, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
         self.create_subscription(ActionStatus, "status", self._on_status, qos.STATUS, callback_group=reports)
         self.create_subscription(BatteryState, "battery", self._on_battery, qos.MEASUREMENT, callback_group=reports)
         self.create_subscription(PoseStamped, "pose", self._on_pose, qos.MEASUREMENT, callback_group=reports)
@@ -130,11 +129,20 @@ class AgentNode(ManagedNode):
         self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of prompt")
 
     def start(self) -> None:
-        """Take words from now on."""
+        """Take words from now on: that there is a subscription tells a listener that it is heard."""
+        self._ears = [
+            self.create_subscription(Empty, "stop", self._on_stop, qos.COMMAND, callback_group=self._urgent),
+            self.create_subscription(
+                Transcript, "transcript", self._on_transcript, qos.COMMAND, callback_group=self._words
+            ),
+        ]
         self._show(AgentState.IDLE)
 
     def halt(self) -> None:
         """Whatever is being thought about must not lead to an action any more."""
+        for subscription in self._ears:
+            self.destroy_subscription(subscription)
+        self._ears = []
         if self._dialogue is not None:
             self._dialogue.cancel_all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -141,12 +142,14 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
         executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        pass
     except Exception as error:
         # What cannot even become a node, such as a parameter file that is no YAML.
         print(f"cannot start: {str(error).strip()}", file=sys.stderr, flush=True)
         return 1
     finally:
+        # Ctrl-C comes from the terminal and again from whoever started the node; the second must not cut this short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.close()
         rclpy.try_shutdown()

@@ -43,19 +43,17 @@ void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* 
     }
 }
 
-// One panel block and one token: integer dot products of the 16 rows. The block holds 8 runs of 64 bytes; byte 4 n + k
-// of run j has, for row n, input 8 j + k in its low nibble and input 8 j + 4 + k in its high one.
-static void block_dot(const std::uint8_t* block, const std::int8_t* x, std::int32_t offset,
-                      std::int32_t sums[kPanelRows]) {
+// The weights of a panel block as q: levels[n][i] for row n, input i. The block holds 8 runs of 64 bytes; byte 4 n + k
+// of run j has, for row n, input 8 j + k in its low nibble and input 8 j + 4 + k in its high one, each as q + 8.
+static void unpack(const std::uint8_t* block, std::int16_t (&levels)[kPanelRows][kGroup]) {
     for (std::size_t n = 0; n < kPanelRows; ++n) {
-        std::int32_t sum = offset;
         for (std::size_t j = 0; j < 8; ++j) {
             for (std::size_t k = 0; k < 4; ++k) {
-                const std::int32_t pair = block[64 * j + 4 * n + k];
-                sum += (pair & 15) * x[8 * j + k] + (pair >> 4) * x[8 * j + 4 + k];
+                const int pair = block[64 * j + 4 * n + k];
+                levels[n][8 * j + k] = static_cast<std::int16_t>((pair & 15) - 8);
+                levels[n][8 * j + 4 + k] = static_cast<std::int16_t>((pair >> 4) - 8);
             }
         }
-        sums[n] = sum;
     }
 }
 
@@ -63,24 +61,30 @@ void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end,
             std::size_t tokens, float* y, std::size_t y_stride) {
     const std::size_t groups = w.groups();
     for (std::size_t p = panel_begin; p < panel_end; ++p) {
-        const std::uint8_t* panel = w.panels + p * groups * kPanelBytes;
         const std::size_t first = p * kPanelRows;
         const std::size_t valid = std::min(kPanelRows, w.rows - first);
-        for (std::size_t t = 0; t < tokens; ++t) {
-            float sums[kPanelRows] = {};
-            for (std::size_t g = 0; g < groups; ++g) {
-                const std::uint8_t* block = panel + g * kPanelBytes;
-                std::int32_t dots[kPanelRows];
-                block_dot(block, x.values + t * w.cols + g * kGroup, x.offsets[t * groups + g], dots);
-                for (std::size_t n = 0; n < kPanelRows; ++n) {
+        for (std::size_t t = 0; t < tokens; ++t) std::fill_n(y + t * y_stride + first, valid, 0.0F);
+        for (std::size_t g = 0; g < groups; ++g) {
+            const std::uint8_t* block = w.panels + (p * groups + g) * kPanelBytes;
+            std::int16_t levels[kPanelRows][kGroup];
+            unpack(block, levels);
+            for (std::size_t t = 0; t < tokens; ++t) {
+                // 16-bit copies, so that compilers see a product that every processor can do for several at once.
+                std::int16_t in[kGroup];
+                std::copy_n(x.values + t * w.cols + g * kGroup, kGroup, in);
+                for (std::size_t n = 0; n < valid; ++n) {
+                    std::int32_t dot = 0;
+                    for (std::size_t i = 0; i < kGroup; ++i) dot += levels[n][i] * in[i];
                     std::uint16_t half;
                     std::memcpy(&half, block + 512 + 2 * n, sizeof half);
-                    sums[n] += static_cast<float>(dots[n]) * (half_to_float(half) * x.scales[t * groups + g]);
+                    y[t * y_stride + first + n] +=
+                        static_cast<float>(dot) * (half_to_float(half) * x.scales[t * groups + g]);
                 }
             }
-            for (std::size_t n = 0; n < valid; ++n) {
-                y[t * y_stride + first + n] = sums[n] + (w.bias != nullptr ? w.bias[first + n] : 0.0F);
-            }
+        }
+        if (w.bias == nullptr) continue;
+        for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t n = 0; n < valid; ++n) y[t * y_stride + first + n] += w.bias[first + n];
         }
     }
 }

@@ -26,6 +26,15 @@ each_config = pytest.mark.parametrize("config", CONFIGS)
 MOST_PENDING = 128
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread():
+    """On networks this small PyTorch's threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
     return {name: make_artifact(tmp_path_factory.mktemp("model"), raw, 1) for name, raw in CONFIGS.items()}

@@ -206,7 +206,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def nodes_of(args: argparse.Namespace) -> list[NodeProcess]:
     """The nodes with the parameters that the options name."""
-    wav = str(args.wav) if args.wav else None
+    wav = str(args.wav.resolve()) if args.wav else None
     site = str(Path(args.site).resolve()) if args.site and Path(args.site).is_file() else args.site
     listener = {
         "audio.source": args.audio_source or ("wav" if wav else None),

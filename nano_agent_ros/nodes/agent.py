@@ -54,7 +54,7 @@ PARAMETERS = (
     Parameter("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
     Parameter("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
     Parameter("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
-    Parameter("facts", list(FACTS), "Facts of the robot that the model is told"),
+    Parameter("facts", list(FACTS), "Facts of the robot that the model is told; [''] for none"),
     Parameter("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
 )
 NIL = UUID(int=0)

@@ -169,8 +169,8 @@ class Mamba2(nn.Module):
 
     def _causal_conv(self, padded: Tensor, length: int) -> Tensor:
         """Depthwise convolution of padded [batch, kernel - 1 + T, conv_dim] to [batch, T, conv_dim]: shifted sums."""
-        taps = self.conv1d.weight.squeeze(1).to(padded.dtype)
-        out = padded[:, :length] * taps[:, 0]
-        for k in range(1, taps.shape[1]):
-            out = out + padded[:, k : k + length] * taps[:, k]
+        taps = self.conv1d.weight.squeeze(1).t().contiguous().to(padded.dtype)
+        out = padded[:, :length] * taps[0]
+        for k in range(1, len(taps)):
+            out = torch.addcmul(out, padded[:, k : k + length], taps[k])
         return out if self.conv1d.bias is None else out + self.conv1d.bias.to(padded.dtype)

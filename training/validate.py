@@ -33,7 +33,8 @@ def repeated(state: NetworkState, rows: int) -> NetworkState:
         if isinstance(layer, MambaState):
             layers.append(MambaState(layer.conv.expand(rows, -1, -1), layer.ssm.expand(rows, -1, -1, -1)))
         elif isinstance(layer, AttentionState):
-            layers.append(AttentionState(layer.k.expand(rows, -1, -1, -1), layer.v.expand(rows, -1, -1, -1)))
+            k, v = (t.expand(rows, -1, -1, -1) for t in (layer.k, layer.v))
+            layers.append(AttentionState(k, v, layer.positions))
         else:
             layers.append(None)
     return NetworkState(tuple(layers), state.length)

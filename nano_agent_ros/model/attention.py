@@ -13,18 +13,28 @@ from .config import NemotronHConfig
 
 @dataclass(frozen=True)
 class AttentionState:
-    """Keys and values of all tokens so far, each [batch, kv_heads, length, head_dim], float32 or the weights' dtype."""
+    """Keys and values of the tokens that can still be seen, each [batch, kv_heads, kept, head_dim].
+
+    `positions` [kept], int64, ascending: the place of each in the sequence.
+    """
 
     k: Tensor
     v: Tensor
+    positions: Tensor
 
 
 class Attention(nn.Module):
-    """Causal softmax attention; the order of tokens reaches it only through the Mamba layers around it."""
+    """Causal softmax attention; the order of tokens reaches it only through the Mamba layers around it.
+
+    With `window` set a token sees itself, the `window - 1` before it and the first `sinks` of the sequence, and the
+    state keeps no more than that (attention sinks: Xiao et al. 2023).
+    """
 
     def __init__(self, config: NemotronHConfig):
         super().__init__()
         self.head_dim = config.head_dim
+        self.window: int | None = None
+        self.sinks = 0
         self.q_proj = nn.Linear(config.hidden_size, config.q_dim, bias=config.attention_bias)
         self.k_proj = nn.Linear(config.hidden_size, config.kv_dim, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, config.kv_dim, bias=config.attention_bias)
@@ -37,15 +47,23 @@ class Attention(nn.Module):
             proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
+        own = torch.arange(length, device=x.device)
+        positions = own
         if state is not None:
+            own = own + (int(state.positions[-1]) + 1 if len(state.positions) else 0)
             k, v = torch.cat((state.k, k), dim=2), torch.cat((state.v, v), dim=2)
-        past = k.shape[2] - length
-        mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)
+            positions = torch.cat((state.positions, own))
+        mask = positions <= own[:, None]
+        if self.window is not None:
+            mask &= (positions > own[:, None] - self.window) | (positions < self.sinks)
         if torch.is_grad_enabled():
             y = _attend(q, k, v, mask)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-        return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1)), AttentionState(k, v)
+        if self.window is not None:
+            kept = (positions > own[-1] - self.window) | (positions < self.sinks)
+            k, v, positions = k[:, :, kept], v[:, :, kept], positions[kept]
+        return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1)), AttentionState(k, v, positions)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

@@ -245,7 +245,8 @@ def test_colcon_builds_a_workspace_that_can_be_sourced_and_run(tmp_path: Path) -
     run(sys.executable, "-m", "venv", tmp_path / "colcon", cwd=tmp_path)
     tools = tmp_path / "colcon" / "bin"
     clean = {"LD_LIBRARY_PATH": "", "_ROS_WHEELS_BOOTSTRAP_COMPLETE": ""}
-    run(tools / "pip", "install", "-q", "colcon-core", "colcon-bash", "colcon-cmake", "colcon-ros", cwd=tmp_path, **clean)
+    extensions = ["colcon-core", "colcon-bash", "colcon-cmake", "colcon-ros"]
+    run(tools / "pip", "install", "-q", *extensions, cwd=tmp_path, **clean)
 
     over_wheels = [
         f"-DCMAKE_PROJECT_INCLUDE={workspace}/src/nano_agent_ros/cmake/ros_wheels.cmake",

@@ -20,21 +20,14 @@ from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from nano_agent_ros.agent import Agent
-from nano_agent_ros.msg import ActionStatus, AgentState, DefectReport, Reply, RobotAction, Transcript
+from nano_agent_ros.msg import ActionStatus, AgentState, Transcript
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.assent import is_release
-from nano_agent_ros.nodes.conversions import (
-    action_message,
-    arguments_of,
-    defect_message,
-    duration_message,
-    seconds_of,
-    uuid_message,
-    uuid_of,
-)
+from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of
 from nano_agent_ros.nodes.dialogue import OVERTAKEN, STOPPED, Dialogue, Kind, Outcome
 from nano_agent_ros.nodes.facts import FACTS, FactBook
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
+from nano_agent_ros.nodes.outbox import NIL, Outbox
 from nano_agent_ros.nodes.parameters import Parameter
 from nano_agent_ros.nodes.step import Step
 from nano_agent_ros.robot.simulation import State
@@ -57,7 +50,6 @@ PARAMETERS = (
     Parameter("facts", list(FACTS), "Facts of the robot that the model is told; [''] for none"),
     Parameter("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
 )
-NIL = UUID(int=0)
 MEMORY = 1000  # utterance ids that are remembered
 
 
@@ -87,12 +79,8 @@ class AgentNode(ManagedNode):
         self._waiting = 0
         self._seen: OrderedDict[UUID, None] = OrderedDict()
         self._stopped_by_topic = float("-inf")
-        self._shown = AgentState()
-        self._action = self.create_lifecycle_publisher(RobotAction, "action", qos.COMMAND)
-        self._reply = self.create_lifecycle_publisher(Reply, "reply", qos.COMMAND)
-        self._defect = self.create_lifecycle_publisher(DefectReport, "defect_report", qos.REPORT)
-        # Not managed: an agent that cannot be configured has to be able to say so.
-        self._state = self.create_publisher(AgentState, "agent_state", qos.LATEST)
+        self._failure = ""
+        self._out = Outbox(self)
         self._words, self._urgent = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self._ears: list[Any] = []
         reports, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
@@ -116,14 +104,15 @@ class AgentNode(ManagedNode):
                 threads=values["threads"] or None,
             )
         except Exception as error:
-            self._show(AgentState.ERROR, error=str(error))
+            self._out.show(AgentState.ERROR, error=str(error))
             raise
         self._settings = values
         self._dialogue = Dialogue(agent, uuid4(), values["confirm_timeout_s"])
         self._facts = FactBook(agent.site, values["near_m"])
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._waiting = 0
-        self._shown = AgentState()
+        self._out.frame_id = agent.site.frame_id
+        self._failure = ""
         self._refresh()
         took_s = time.monotonic() - began
         self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of prompt")
@@ -136,7 +125,7 @@ class AgentNode(ManagedNode):
                 Transcript, "transcript", self._on_transcript, qos.COMMAND, callback_group=self._words
             ),
         ]
-        self._show(AgentState.IDLE)
+        self._refresh()
 
     def halt(self) -> None:
         """Whatever is being thought about must not lead to an action any more."""
@@ -173,23 +162,23 @@ class AgentNode(ManagedNode):
             if time.monotonic() - self._stopped_by_topic > 2.0:
                 self._stop(dialogue, key)
             if message.is_final:
-                self._say(key, Kind.ACKNOWLEDGE, "Stopped. Say 'resume' to let me move again.")
+                self._out.say(key, Kind.ACKNOWLEDGE, "Stopped. Say 'resume' to let me move again.")
             return
         if silent or not message.is_final or self._heard_before(key):
             return
         ended = seconds_of(message.header.stamp) + seconds_of(message.audio_duration)
         utterance = Utterance(key, message.text, message.confidence, ended, seconds_of(message.latency))
         if message.gate == Transcript.GATE_TOO_LONG:
-            self._say(key, Kind.REFUSE, "That was too long for me. Please say it in fewer words.")
+            self._out.say(key, Kind.REFUSE, "That was too long for me. Please say it in fewer words.")
         elif message.gate == Transcript.GATE_LOW_CONFIDENCE or message.confidence < self._settings["min_confidence"]:
-            self._say(key, Kind.CLARIFY, "I didn't catch that. Please say it again.")
+            self._out.say(key, Kind.CLARIFY, "I didn't catch that. Please say it again.")
         elif self._stale(utterance):
             self._refuse_stale(utterance)
         elif dialogue.stopped and self._settings["release_by_voice"] and is_release(message.text):
             self._release(dialogue)
-            self._say(key, Kind.ACKNOWLEDGE, "All right, I can move again.")
+            self._out.say(key, Kind.ACKNOWLEDGE, "All right, I can move again.")
         elif self._submit(dialogue, utterance) is None:
-            self._say(key, Kind.REFUSE, "I am still busy with what you said before. Please say it again in a moment.")
+            self._out.say(key, Kind.REFUSE, "I am still busy with what you said before. Please say it again in a moment.")
 
     def _heard_before(self, key: UUID) -> bool:
         if key == NIL:
@@ -208,7 +197,7 @@ class AgentNode(ManagedNode):
     def _refuse_stale(self, utterance: Utterance) -> None:
         age = self._now() - utterance.ended
         self.get_logger().warning(f"refused words that ended {age:.1f} s ago: {utterance.text[:100]!r}")
-        self._say(utterance.key, Kind.REFUSE, "That was too long ago. Please say it again.")
+        self._out.say(utterance.key, Kind.REFUSE, "That was too long ago. Please say it again.")
 
     def _submit(self, dialogue: Dialogue, utterance: Utterance) -> Future[Outcome] | None:
         worker = self._worker
@@ -225,56 +214,46 @@ class AgentNode(ManagedNode):
             if self._stale(utterance):
                 self._refuse_stale(utterance)
                 return Outcome(Kind.REFUSE, "That was too long ago. Please say it again.", ticket)
-            self._show(AgentState.THINKING)
+            self._refresh()
             facts = {**self._robot_facts(), **(utterance.facts or {})}
             outcome = dialogue.hear(utterance.text, utterance.confidence, facts, ticket)
             outcome = self._publish(dialogue, utterance, outcome)
-            self._account(dialogue, utterance, outcome, time.monotonic() - began)
+            self._failure = ""
+            if self.level == ERROR:
+                self.diagnose(OK, "active")
+            turn_s = time.monotonic() - began
+            self._out.account(dialogue.agent, outcome, utterance.transcription_s, turn_s)
+            self._log(utterance, outcome, turn_s)
             return outcome
         except Exception as error:  # whatever it is: no action, and the node goes on
             self.get_logger().error(f"could not understand {utterance.text[:100]!r}: {type(error).__name__}: {error}")
-            self._shown.last_error = f"{type(error).__name__}: {error}"
-            self.diagnose(ERROR, self._shown.last_error)
+            self._failure = f"{type(error).__name__}: {error}"
+            self.diagnose(ERROR, self._failure)
             text = "Something went wrong in my head, so I do nothing. Please say it again."
-            self._say(utterance.key, Kind.REFUSE, text)
+            self._out.say(utterance.key, Kind.REFUSE, text)
             return Outcome(Kind.REFUSE, text, ticket)
         finally:
             self._waiting -= 1
             self._refresh()
 
+    def _log(self, utterance: Utterance, outcome: Outcome, turn_s: float) -> None:
+        acts = ", ".join(step.action.skill for step in (*outcome.steps, *outcome.reports)) or "no action"
+        took = f"{turn_s * 1e3:.0f} ms"
+        self.get_logger().info(f"{utterance.text[:100]!r} -> {outcome.kind.name} {outcome.text!r}, {acts}, {took}")
+
     def _publish(self, dialogue: Dialogue, utterance: Utterance, outcome: Outcome) -> Outcome:
         """Send what may be sent; a stop that came meanwhile has called it off."""
-        stamp, frame = self.get_clock().now().to_msg(), dialogue.agent.site.frame_id
         with dialogue.lock:
             if not (dialogue.valid(outcome.ticket) and self.active):
                 text = STOPPED if dialogue.stopped else OVERTAKEN
                 outcome = Outcome(Kind.REFUSE, text, outcome.ticket, turn=outcome.turn)
             for report in outcome.reports:
-                self._defect.publish(defect_message(report, utterance.text, stamp, frame))
+                self._out.report(report, utterance.text)
             if not outcome.held:
                 for step in outcome.steps:
                     self._send(step, utterance.key)
-        self._say(utterance.key, outcome.kind, outcome.text)
+        self._out.say(utterance.key, outcome.kind, outcome.text)
         return outcome
-
-    def _account(self, dialogue: Dialogue, utterance: Utterance, outcome: Outcome, turn_s: float) -> None:
-        shown, turn, agent = self._shown, outcome.turn, dialogue.agent
-        shown.last_error = ""
-        shown.transcription_time = duration_message(utterance.transcription_s)
-        shown.turn_time = duration_message(turn_s)
-        if turn is not None:
-            shown.turn = turn.turn + 1
-            shown.prefill_time = duration_message(turn.timings.get("prefill", 0.0))
-            shown.decode_time = duration_message(turn.timings.get("decode", 0.0))
-            shown.prompt_tokens = turn.tokens.get("prompt", 0)
-            shown.reply_tokens = turn.tokens.get("reply", 0)
-        shown.context_tokens = agent.context_tokens
-        shown.state_bytes = agent.state_bytes
-        shown.state_digest = agent.state_digest()
-        acts = ", ".join(step.action.skill for step in outcome.steps) or "no action"
-        self.get_logger().info(f"{utterance.text[:100]!r} -> {outcome.kind.name}, {acts}, {turn_s * 1e3:.0f} ms")
-        if self.level == ERROR:
-            self.diagnose(OK, "active")
 
     def _robot_facts(self) -> Mapping[str, str | int | float]:
         assert self._facts is not None
@@ -284,12 +263,11 @@ class AgentNode(ManagedNode):
     # What goes out
 
     def _send(self, step: Step, utterance_id: UUID) -> None:
-        assert self._dialogue is not None and self._facts is not None
+        assert self._facts is not None
         if step.action.skill not in ("stop", "cancel", "pause", "resume"):
             with self._facts_lock:
                 self._facts.issued(step.action_id, step.action)
-        stamp, frame = self.get_clock().now().to_msg(), self._dialogue.agent.site.frame_id
-        self._action.publish(action_message(step, utterance_id, stamp, frame))
+        self._out.act(step, utterance_id)
 
     def _stop(self, dialogue: Dialogue, utterance_id: UUID) -> None:
         with dialogue.lock:
@@ -306,11 +284,6 @@ class AgentNode(ManagedNode):
         self._refresh()
         return released
 
-    def _say(self, utterance_id: UUID, kind: Kind, text: str) -> None:
-        message = Reply(utterance_id=uuid_message(utterance_id), kind=int(kind), text=text)
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._reply.publish(message)
-
     def _refresh(self) -> None:
         """Show what the agent is doing now."""
         dialogue, facts = self._dialogue, self._facts
@@ -320,23 +293,14 @@ class AgentNode(ManagedNode):
             acting, paused = facts.acting, facts.paused
         choices = (
             (dialogue.stopped, AgentState.STOPPED),
-            (bool(self._shown.last_error), AgentState.ERROR),
+            (bool(self._failure), AgentState.ERROR),
             (self._waiting > 0, AgentState.THINKING),
             (dialogue.confirming, AgentState.CONFIRMING),
             (paused, AgentState.PAUSED),
             (acting, AgentState.ACTING),
         )
-        self._show(next((state for applies, state in choices if applies), AgentState.IDLE))
-
-    def _show(self, state: int, error: str = "") -> None:
-        self._shown.state = state
-        if error:
-            self._shown.last_error = error
-        if self._dialogue is not None:
-            self._shown.session_id = uuid_message(self._dialogue.session)
-        self._shown.header.stamp = self.get_clock().now().to_msg()
-        if self.context.ok():
-            self._state.publish(self._shown)
+        state = next((state for applies, state in choices if applies), AgentState.IDLE)
+        self._out.show(state, dialogue.session, self._failure)
 
     # What the robot reports
 
@@ -387,12 +351,9 @@ class AgentNode(ManagedNode):
         return self._answer(response, key, outcome)
 
     def _answer(self, response: Ask.Response, key: UUID, outcome: Outcome) -> Ask.Response:
-        stamp = self.get_clock().now().to_msg()
-        frame = self._dialogue.agent.site.frame_id if self._dialogue else ""
         response.success = True
-        response.actions = [action_message(s, key, stamp, frame, outcome.held) for s in outcome.steps]
-        response.reply = Reply(utterance_id=uuid_message(key), kind=int(outcome.kind), text=outcome.text)
-        response.reply.header.stamp = stamp
+        response.actions = [self._out.action(step, key, outcome.held) for step in outcome.steps]
+        response.reply = self._out.reply(key, outcome.kind, outcome.text)
         return response
 
     def _on_cancel_all(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -416,7 +377,7 @@ class AgentNode(ManagedNode):
         except BaseException as error:
             response.message = f"could not reset: {type(error).__name__}: {error}"
             return response
-        self._shown.turn, self._shown.last_error = 0, ""
+        self._failure = ""
         self._refresh()
         response.success, response.message = True, f"new session {dialogue.session}"
         return response

@@ -1,0 +1,242 @@
+"""Claims about `nano-agent up` and `demo`: what is started is ended, what crashes is reported."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import soundfile
+from random_model import write_random_model
+
+from nano_agent_ros.bringup import NodeProcess, full_namespace, node_command
+from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.processes import Process, stop_all
+from nano_agent_ros.resources import find
+
+PATIENCE_S = 120.0
+COMMAND = (sys.executable, "-c", "import sys; from nano_agent_ros.cli import main; sys.exit(main())")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_random_model(tmp_path_factory.mktemp("model") / "random"))
+
+
+class Running:
+    """A `nano-agent` command whose nodes can be told from all others by an environment variable."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.mark = f"NANO_AGENT_TEST={random.SystemRandom().getrandbits(64):x}"
+        name, value = self.mark.split("=")
+        environment = {
+            **os.environ,
+            name: value,
+            "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 100)),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        }
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._queue: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line)
+
+    def wait_for_line(self, words: str) -> str:
+        until = time.monotonic() + PATIENCE_S
+        while (left := until - time.monotonic()) > 0:
+            try:
+                line = self._queue.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                assert self.process.poll() is None or not self._queue.empty(), f"ended: {''.join(self.lines)}"
+                continue
+            self.lines.append(line)
+            if words in line:
+                return line
+        raise AssertionError(f"no '{words}' within {PATIENCE_S:.0f} s: {''.join(self.lines)}")
+
+    def end(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+    def nodes(self) -> dict[str, int]:
+        """Process ids of its nodes that are alive, by name."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (folder / "environ").read_bytes().decode(errors="replace")
+                command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if self.mark in environment and (match := re.search(r"nano_agent_ros\.nodes\.(\w+)", command)):
+                found[match.group(1)] = int(folder.name)
+        return found
+
+    def kill(self) -> None:
+        for pid in [self.process.pid, *self.nodes().values()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@pytest.fixture
+def running() -> Iterator[list[Running]]:
+    started: list[Running] = []
+    yield started
+    for each in started:
+        each.kill()
+
+
+def up(running: list[Running], *arguments: str) -> Running:
+    running.append(Running("up", "--audio-source", "none", *arguments))
+    return running[-1]
+
+
+def gone(command: Running) -> bool:
+    until = time.monotonic() + PATIENCE_S
+    while command.nodes():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_ctrl_c_ends_every_node_and_the_exit_code_is_0(running, model):
+    command = up(running, "--model", model, "--namespace", "robot1")
+    line = command.wait_for_line("Ctrl-C ends them")
+    assert "/robot1" in line and set(command.nodes()) == {"listener", "agent", "sim_robot"}
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 0 and not command.nodes()
+
+
+def test_a_crashed_node_is_reported_and_the_others_go_on(running, model):
+    command = up(running, "--model", model)
+    command.wait_for_line("Ctrl-C ends them")
+    os.kill(command.nodes()["agent"], signal.SIGKILL)
+    assert "agent has ended (signal SIGKILL)" in command.wait_for_line("has ended")
+    assert set(command.nodes()) == {"listener", "sim_robot"}
+    command.process.send_signal(signal.SIGTERM)
+    assert command.end() == 1 and not command.nodes()
+
+
+def test_nodes_do_not_outlive_a_killed_parent(running, model):
+    command = up(running, "--model", model, "--no-sim-robot")
+    command.wait_for_line("Ctrl-C ends them")
+    assert set(command.nodes()) == {"listener", "agent"}
+    command.process.kill()
+    assert gone(command)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "/nowhere/at/all"), "/nowhere/at/all"),
+        (("--site", "atlantis"), "atlantis"),
+        (("--engine", "steam"), "steam"),
+    ],
+)
+def test_what_cannot_come_up_says_why_and_leaves_nothing_behind(running, model, arguments, words):
+    command = up(running, *(() if "--model" in arguments else ("--model", model)), *arguments)
+    assert "ERROR" in command.wait_for_line(words)
+    command.wait_for_line("could not configure")
+    assert command.end() == 1 and not command.nodes()
+
+
+def test_a_parameter_file_that_is_no_yaml_is_named(running, tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("agent: [unclosed")
+    command = up(running, "--params-file", str(broken))
+    command.wait_for_line("broken.yaml")
+    command.wait_for_line("has ended (exit code 1)")
+    assert command.end() == 1 and not command.nodes()
+
+
+@pytest.mark.parametrize("name", ["1robot", "a b", "ä", "a//b;c"])
+def test_a_namespace_that_ros_refuses_is_refused_first(name):
+    with pytest.raises(ConfigError, match="namespace"):
+        full_namespace(name)
+
+
+def test_strings_stay_strings_on_the_way_into_a_node():
+    node = NodeProcess("agent", {"model": "1.0", "site": "it's", "x": True})
+    command = node_command(node, "/", Path("p.yaml"), "info")
+    assert {"model:='1.0'", "site:='it''s'", "x:=true"} <= set(command)
+
+
+def test_a_process_that_ignores_its_signals_is_killed(monkeypatch):
+    monkeypatch.setattr(
+        "nano_agent_ros.processes.PATIENCE_S",
+        ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2), (signal.SIGKILL, 20.0)),
+    )
+    lines: list[str] = []
+    deaf = "import signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(600)"
+    process = Process("deaf", [sys.executable, "-c", deaf], lambda name, line: lines.append(line), os.environ)
+    until = time.monotonic() + PATIENCE_S
+    while not lines and time.monotonic() < until:
+        time.sleep(0.02)
+    assert stop_all([process]) == ["deaf"] and process.exit_code() == -signal.SIGKILL
+
+
+def demo(running: list[Running], *arguments: str) -> Running:
+    running.append(Running("demo", *arguments))
+    return running[-1]
+
+
+def output_of(command: Running) -> Sequence[str]:
+    code = command.end()
+    lines = list(command.lines)
+    while True:
+        try:
+            lines.append(command._queue.get(timeout=0.5))
+        except queue.Empty:
+            return [f"exit code {code}", *lines]
+
+
+def test_the_demo_shows_what_was_heard_done_and_when(running, model, tmp_path):
+    samples, rate = soundfile.read(find("config/audio/demo.wav"))
+    wav = tmp_path / "short.wav"  # the first command and "Stop."
+    soundfile.write(wav, [*samples[: 4 * rate], *samples[-3 * rate :]], rate)
+    command = demo(running, "--wav", str(wav), "--fast", "--json", "--model", model, "--time-scale", "50")
+    code, *lines = output_of(command)
+    assert code == "exit code 0", "".join(lines)
+    text = "".join(lines)
+    assert re.search(r"heard .*dock", text) and re.search(r"action +stop\(\)", text) and "robot" in text
+    summary = json.loads(text[text.index("\n{\n") :])
+    first, last = summary["utterances"][0], summary["utterances"][-1]
+    assert "dock" in first["text"].lower() and first["asr_s"] > 0 and first["kind"]
+    assert [(a["skill"], a["state"]) for a in last["actions"]] == [("stop", "FINISHED")]
+    assert not command.nodes()
+
+
+def test_a_demo_that_hears_nothing_fails(running, model, tmp_path):
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, [0.0] * 16_000, 16_000)
+    command = demo(running, "--wav", str(silent), "--fast", "--model", model)
+    code, *lines = output_of(command)
+    assert code == "exit code 1" and "nothing was heard" in "".join(lines)
+    assert not command.nodes()
+
+
+def test_a_demo_of_a_missing_file_names_it(running):
+    code, *lines = output_of(demo(running, "--wav", "/nowhere/at/all.wav"))
+    assert code == "exit code 2" and "/nowhere/at/all.wav" in "".join(lines)

@@ -89,7 +89,10 @@ def refresh(network: nn.Module) -> None:
 
 
 def finish(network: nn.Module) -> None:
-    """Leave the weights on the grid, so that `quantize_rows` gives back exactly what was trained, as plain layers."""
+    """Turn back to plain layers whose weights lie on the grid: `quantize_rows` gives them back exactly.
+
+    Embedding tables are rounded to float16, as the artifact holds them.
+    """
     for module in list(network.modules()):
         if isinstance(module, nn.Linear) and parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
@@ -98,6 +101,9 @@ def finish(network: nn.Module) -> None:
                 on_grid = module.weight.detach().numpy()
                 again = dequantize_rows(*quantize_rows(on_grid))
                 module.weight.copy_(torch.from_numpy(again))
+        elif isinstance(module, nn.Embedding):
+            with torch.no_grad():
+                module.weight.copy_(module.weight.half())
 
 
 def _quantize_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

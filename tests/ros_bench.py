@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -13,9 +14,11 @@ from typing import Any
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import rclpy  # noqa: E402
-from rclpy.executors import MultiThreadedExecutor  # noqa: E402
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+
+from nano_agent_ros.nodes.lifecycle import spin  # noqa: E402
 
 PATIENCE_S = 60.0
 
@@ -43,8 +46,12 @@ class Bench:
         self.nodes: list[Any] = []
         self._clients: dict[str, Any] = {}
         self._publishers: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            spin(self.executor, self.probe)
 
     def close(self) -> None:
         """Take everything down."""

@@ -28,12 +28,15 @@ from nano_agent_ros.nodes import listener as listener_module
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes import sim_robot as sim_robot_module
 from nano_agent_ros.nodes.agent import AgentNode
+from nano_agent_ros.nodes.assent import is_no, is_release, is_yes
 from nano_agent_ros.nodes.conversions import argument_messages, arguments_of, uuid_message, uuid_of
-from nano_agent_ros.nodes.dialogue import Kind
+from nano_agent_ros.nodes.dialogue import Dialogue, Kind
+from nano_agent_ros.nodes.facts import FactBook
 from nano_agent_ros.nodes.listener import ListenerNode
 from nano_agent_ros.nodes.sim_robot import SimRobotNode
 from nano_agent_ros.resources import find
 from nano_agent_ros.robot.simulation import Fault, State
+from nano_agent_ros.skills import Action, Site
 from nano_agent_ros.srv import Ask
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,7 +127,7 @@ def test_typed_text_becomes_a_typed_action_that_the_robot_executes(bench, model)
     assert [(t.text, t.source, t.gate, t.confidence) for t in heard] == [
         ("go to dock 3", Transcript.SOURCE_TEXT, Transcript.GATE_ACCEPTED, 1.0)
     ]
-    action, session = actions[0], agent._dialogue.session
+    action, session = actions[0], agent._thinking.dialogue.session
     location = arguments_of(action.arguments)["location"]
     assert (action.skill, action.target_id) == ("navigate_to", location)
     assert (action.pose.header.frame_id, action.has_pose) == ("map", True)
@@ -165,10 +168,10 @@ def test_a_stop_needs_no_model_and_latches(bench, model):
     bench.add(ListenerNode, audio__source="none")
     # The model's thread is busy, and what it is busy with must not come through after the stop.
     release = threading.Event()
-    agent._worker.submit(release.wait, 60)
+    agent._thinking._worker.submit(release.wait, 60)
     waiting = transcript(bench, "go to dock 3")
     bench.publish("transcript", waiting, qos.COMMAND)
-    wait_for(lambda: agent._waiting == 1, "the command to wait for the model")
+    wait_for(lambda: agent._thinking.waiting == 1, "the command to wait for the model")
     bench.publish("text", String(data="Robot, stop!"), qos.COMMAND)
     wait_for(lambda: stops and actions, "the stop")
     assert (actions[0].skill, actions[0].priority) == ("stop", RobotAction.PRIORITY_EMERGENCY)
@@ -201,7 +204,7 @@ def test_resume_releases_a_stop_by_voice(bench, model):
     resume = transcript(bench, "Okay, resume.")
     bench.publish("transcript", resume, qos.COMMAND)
     wait_for(lambda: replies_to(replies, resume), "a reply")
-    assert replies_to(replies, resume)[0].kind == Reply.ACKNOWLEDGE and not agent._dialogue.stopped
+    assert replies_to(replies, resume)[0].kind == Reply.ACKNOWLEDGE and not agent._thinking.dialogue.stopped
 
 
 def test_words_that_must_not_act_do_not(bench, model):
@@ -288,7 +291,7 @@ def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(
 def test_an_error_in_a_turn_is_a_refusal_and_the_next_turn_works(bench, model):
     states = bench.watch(AgentState, "agent_state", qos.LATEST)
     node = add_agent(bench, model)
-    engine = node._dialogue.agent._engine
+    engine = node._thinking.dialogue.agent._engine
     extend = engine.extend
 
     def broken(*args: Any, **kwargs: Any) -> Any:
@@ -446,6 +449,65 @@ def test_the_action_server_executes_feeds_back_and_cancels(bench):
     handle = send([], duration=600.0)
     handle.cancel_goal_async()
     assert result(handle).state == ActionStatus.CANCELED
+
+
+def test_messages_that_make_no_sense_end_no_node(bench, model):
+    statuses = bench.watch(ActionStatus, "status", qos.STATUS)
+    bench.add(SimRobotNode, time_scale=100.0)
+    add_agent(bench, model)
+    bench.publish("status", ActionStatus(state=200), qos.STATUS)
+    bench.publish("battery", BatteryState(percentage=float("nan")), qos.LATEST)
+    nowhere = robot_action(bench, "navigate_to", location="nowhere")
+    nowhere.has_pose, nowhere.pose.pose.position.x = True, float("inf")
+    nameless = robot_action(bench, "wait")
+    nameless.action_id = uuid_message(UUID(int=0))
+    for message in (nowhere, nameless):
+        bench.publish("action", message, qos.COMMAND)
+    wait_for(lambda: [s for s in statuses if s.state == ActionStatus.REJECTED][1:], "two rejections")
+    assert bench.call(Ask, "ask", Ask.Request(text="go to dock 3")).success
+
+
+def test_yes_no_and_resume_are_whole_utterances():
+    assert all(map(is_yes, ["Yes.", "yes please, go ahead", "okay", "That's right."]))
+    assert not any(map(is_yes, ["yes but slowly", "please", "", "go ahead to dock 3"]))
+    assert all(map(is_no, ["No.", "no, don't do that", "never mind"])) and not is_no("no, I meant dock 4")
+    assert all(map(is_release, ["Resume.", "okay, you can move again"])) and not is_release("you can move the box")
+
+
+def test_facts_follow_what_the_robot_reports():
+    site = Site.load("warehouse")
+    book = FactBook(site)
+    book.battery(0.62)
+    book.position(10.1, 1.2)
+    pick = Action("pick", {"object": "blue_bin"}, "medium", False, 1.0, "blue_bin", None)
+    key, other = uuid4(), uuid4()
+    book.issued(key, pick)
+    book.report(other, State.RUNNING)
+    assert dict(book.facts()) == {"battery": 62, "location": "dock_3"} and not book.acting
+    book.report(key, State.RUNNING)
+    assert book.acting and book.facts()["task"] == "picking up the blue bin"
+    book.report(key, State.FINISHED)
+    assert dict(book.facts())["carrying"] == "blue_bin"
+    assert (book.facts()["task"], book.facts()["last"], book.acting) == ("idle", "finished", False)
+    book.position(0.0, 0.0)
+    assert "location" not in book.facts()
+
+
+def test_the_same_skill_waits_for_its_cool_down(model, tmp_path):
+    skills = tmp_path / "slow.yaml"
+    skills.write_text(ONE_SKILL % "false" + "    cooldown_s: 5\n")
+    now = 0.0
+    dialogue = Dialogue(Agent.open(model["model"], skills=skills, site="warehouse"), uuid4(), clock=lambda: now)
+
+    def hear() -> Any:
+        dialogue.reset(dialogue.session)
+        return dialogue.hear("go to dock 3", 1.0, {}, dialogue.ticket())
+
+    assert hear().steps
+    now = 4.0
+    assert hear().kind is Kind.REFUSE
+    now = 6.0
+    assert hear().steps
 
 
 def test_parameters_out_of_range_are_refused_with_a_reason(bench):

@@ -147,6 +147,8 @@ def test_pause_holds_the_action_and_resume_goes_on():
         ("set_speed", {"speed": -1.0}, Fault.INVALID_ARGUMENT),
         ("move", {"direction": "up"}, Fault.INVALID_ARGUMENT),
         ("wait", {"duration": "long"}, Fault.INVALID_ARGUMENT),
+        ("wait", {"duration": math.nan}, Fault.INVALID_ARGUMENT),
+        ("patrol", {"location": "dock_1", "rounds": 10**9}, Fault.INVALID_ARGUMENT),
     ],
 )
 def test_what_cannot_be_done_is_rejected_with_the_reason(skill, arguments, fault):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
 
 from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.nodes.parameters import Parameter, Parameters
@@ -54,6 +57,11 @@ class ManagedNode(LifecycleNode):
         self.level, self._diagnosis = level, message
         self._details.update({key: str(value) for key, value in values.items()})
         self._publish_diagnostics()
+
+    @property
+    def health(self) -> tuple[bytes, str]:
+        """Level and message as they were last reported."""
+        return self.level, self._diagnosis
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters and set up."""
@@ -132,6 +140,19 @@ class ManagedNode(LifecycleNode):
             self._diagnostics.publish(array)
 
 
+def spin(executor: Executor, node: Node) -> None:
+    """Execute callbacks until shutdown; one that raises is logged and ends nothing."""
+    while node.context.ok():
+        try:
+            return executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            raise
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
+            node.get_logger().error(f"a message or request could not be handled: {text}")
+
+
 def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> int:
     """Spin one node until SIGINT or SIGTERM; return the exit code of the process."""
     node: ManagedNode | None = None
@@ -140,7 +161,7 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
         node = make_node()
         executor = MultiThreadedExecutor(num_threads=4)
         executor.add_node(node)
-        executor.spin()
+        spin(executor, node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:

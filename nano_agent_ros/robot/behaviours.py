@@ -137,6 +137,8 @@ def _reach(task: Task, world: World) -> list[Phase]:
     """Drive to the argument `location`, else to the pose of the action."""
     way = _go(task, world, "location")
     if not way and task.pose is not None:
+        if not all(math.isfinite(v) for v in (task.pose.x, task.pose.y, task.pose.yaw)):
+            raise CannotDo(CannotDo.INVALID_ARGUMENT, f"the pose {task.pose} is not finite")
         way = [DriveTo(task.pose)]
     return way
 
@@ -149,8 +151,16 @@ def _navigate(task: Task, world: World) -> list[Phase]:
     return way
 
 
+def _number(task: Task, name: str, default: float, low: float, high: float) -> float:
+    """A number within its limits; whoever sent the action may not have checked them."""
+    value = float(task.arguments.get(name, default))
+    if not low <= value <= high:  # NaN is neither
+        raise CannotDo(CannotDo.INVALID_ARGUMENT, f"{name} {value:g} is outside {low:g} to {high:g}")
+    return value
+
+
 def _quantity(task: Task) -> int:
-    return int(task.arguments.get("quantity", 1))
+    return int(_number(task, "quantity", 1, 1, 1000))
 
 
 def _take(task: Task) -> list[Phase]:
@@ -231,20 +241,18 @@ def _patrol(task: Task, world: World) -> list[Phase]:
         raise CannotDo(CannotDo.INVALID_ARGUMENT, "a patrol needs a location with a pose")
     goals = [phase.goal for phase in legs if isinstance(phase, DriveTo)]
     rounds: list[Phase] = []
-    for _ in range(int(task.arguments.get("rounds", 1))):
+    for _ in range(int(_number(task, "rounds", 1, 1, 1000))):
         rounds += [DriveTo(goal) for goal in goals]
         rounds.append(Rotate(2 * math.pi))
     return rounds
 
 
 def _wait(task: Task, world: World) -> list[Phase]:
-    return [Work(float(task.arguments.get("duration", 10.0)))]
+    return [Work(_number(task, "duration", 10.0, 0.0, 1e6))]
 
 
 def _set_speed(task: Task, world: World) -> list[Phase]:
-    speed = float(task.arguments.get("speed", 0.0))
-    if not 0.0 < speed <= 3.0:
-        raise CannotDo(CannotDo.INVALID_ARGUMENT, f"speed {speed} m/s is outside (0, 3]")
+    speed = _number(task, "speed", 0.0, 0.01, 3.0)
 
     def set_speed(body: Body) -> None:
         body.speed_mps = speed
@@ -253,7 +261,7 @@ def _set_speed(task: Task, world: World) -> list[Phase]:
 
 
 def _move(task: Task, world: World) -> list[Phase]:
-    distance = float(task.arguments.get("distance", 0.5))
+    distance = _number(task, "distance", 0.5, 0.0, 100.0)
     ways = {"forward": (1, 0), "backward": (-1, 0), "left": (0, 1), "right": (0, -1)}
     direction = str(task.arguments.get("direction", ""))
     if direction not in ways:
@@ -266,12 +274,12 @@ def _turn(task: Task, world: World) -> list[Phase]:
     direction = str(task.arguments.get("direction", ""))
     if direction not in ("left", "right", "around"):
         raise CannotDo(CannotDo.INVALID_ARGUMENT, f"direction '{direction}' is none of left, right, around")
-    angle = float(task.arguments.get("angle", math.pi if direction == "around" else math.pi / 2))
+    angle = _number(task, "angle", math.pi if direction == "around" else math.pi / 2, 0.0, 100.0)
     return [Rotate(-angle if direction == "right" else angle)]
 
 
 def _lift(task: Task, world: World) -> list[Phase]:
-    return [Work(1.0 + float(task.arguments.get("height", 0.3)) / 0.1)]
+    return [Work(1.0 + _number(task, "height", 0.3, 0.0, 10.0) / 0.1)]
 
 
 def _follow(task: Task, world: World) -> list[Phase]:

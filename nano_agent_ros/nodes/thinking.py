@@ -1,0 +1,166 @@
+"""The thread of the model: utterances wait for it, and what comes of them goes out unless it was called off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from nano_agent_ros.nodes.dialogue import OVERTAKEN, STOPPED, Dialogue, Kind, Outcome
+from nano_agent_ros.nodes.facts import FactBook
+from nano_agent_ros.nodes.outbox import NIL, Outbox
+from nano_agent_ros.nodes.step import Step
+
+FAILED = "Something went wrong in my head, so I do nothing. Please say it again."
+TOO_OLD = "That was too long ago. Please say it again."
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is to be understood: `ended` is when the speech ended, by the node's clock in seconds."""
+
+    key: UUID
+    text: str
+    confidence: float
+    ended: float
+    transcription_s: float = 0.0
+    facts: Mapping[str, str | int | float] | None = None
+
+
+class Thinking:
+    """One thread for one dialogue. `changed` is called, from any thread, when there is something new to show."""
+
+    def __init__(
+        self,
+        dialogue: Dialogue,
+        facts: FactBook,
+        outbox: Outbox,
+        logger: RcutilsLogger,
+        now: Callable[[], float],
+        changed: Callable[[], None],
+        told: tuple[str, ...] = (),
+        max_age_s: float = 10.0,
+        max_waiting: int = 4,
+    ) -> None:
+        """The model is told the facts named in `told`; at most `max_waiting` utterances wait."""
+        self.dialogue = dialogue
+        self.waiting = 0
+        self.failure = ""
+        self._book = facts
+        self._book_lock = threading.Lock()
+        self._out = outbox
+        self._logger = logger
+        self._now = now
+        self._changed = changed
+        self._told = told
+        self._max_age_s = max_age_s
+        self._max_waiting = max_waiting
+        self._closed = False
+        self._count_lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    def close(self) -> None:
+        """Let nothing go out any more; waits for the turn in progress."""
+        with self.dialogue.lock:
+            self._closed = True
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, utterance: Utterance) -> Future[Outcome] | None:
+        """Have an utterance understood and acted upon; None if too many wait already."""
+        with self._count_lock:
+            if self._closed or self.waiting >= self._max_waiting:
+                return None
+            self.waiting += 1
+        return self._worker.submit(self._think, utterance, self.dialogue.ticket())
+
+    def reset(self, session: UUID) -> Future[None]:
+        """Begin a new conversation, after what waits already."""
+        return self._worker.submit(self._reset, session)
+
+    def stop(self, utterance_id: UUID = NIL) -> None:
+        """Stop the robot at once; called from any thread, without waiting for the model."""
+        with self.dialogue.lock:
+            self._act(self.dialogue.stop(), utterance_id)
+
+    def cancel_all(self) -> None:
+        """Drop what is being thought about and cancel the robot's work."""
+        with self.dialogue.lock:
+            self._act(self.dialogue.cancel_all(), NIL)
+
+    def note(self, change: Callable[[FactBook], Any]) -> Any:
+        """Change or read what is known of the robot."""
+        with self._book_lock:
+            return change(self._book)
+
+    def stale(self, utterance: Utterance) -> bool:
+        """Whether the words ended too long ago (or, by their stamp, in the future)."""
+        return abs(self._now() - utterance.ended) > self._max_age_s
+
+    def refuse_stale(self, utterance: Utterance) -> Outcome:
+        """Say so."""
+        age = self._now() - utterance.ended
+        self._logger.warning(f"refused words that ended {age:.1f} s ago: {utterance.text[:100]!r}")
+        self._out.say(utterance.key, Kind.REFUSE, TOO_OLD)
+        return Outcome(Kind.REFUSE, TOO_OLD, 0)
+
+    def _think(self, utterance: Utterance, ticket: int) -> Outcome:
+        began = time.monotonic()
+        self._changed()
+        try:
+            if self.stale(utterance):
+                return self.refuse_stale(utterance)
+            outcome = self.dialogue.hear(utterance.text, utterance.confidence, self._facts_for(utterance), ticket)
+            outcome = self._publish(utterance, outcome)
+            turn_s = time.monotonic() - began
+            self._out.account(self.dialogue.agent, outcome, utterance.transcription_s, turn_s)
+            self.failure = ""
+            self._log(utterance, outcome, turn_s)
+            return outcome
+        except Exception as error:  # whatever it is: no action, and the node goes on
+            self.failure = f"{type(error).__name__}: {error}"
+            self._logger.error(f"could not understand {utterance.text[:100]!r}: {self.failure}")
+            self._out.say(utterance.key, Kind.REFUSE, FAILED)
+            return Outcome(Kind.REFUSE, FAILED, ticket)
+        finally:
+            with self._count_lock:
+                self.waiting -= 1
+            self._changed()
+
+    def _facts_for(self, utterance: Utterance) -> Mapping[str, str | int | float]:
+        known = self.note(lambda book: book.facts())
+        return {**{key: value for key, value in known.items() if key in self._told}, **(utterance.facts or {})}
+
+    def _publish(self, utterance: Utterance, outcome: Outcome) -> Outcome:
+        """Send what may be sent; a stop that came meanwhile has called it off."""
+        with self.dialogue.lock:
+            if self._closed or not self.dialogue.valid(outcome.ticket):
+                text = STOPPED if self.dialogue.stopped else OVERTAKEN
+                outcome = Outcome(Kind.REFUSE, text, outcome.ticket, turn=outcome.turn)
+            for report in outcome.reports:
+                self._out.report(report, utterance.text)
+            if not outcome.held:
+                for step in outcome.steps:
+                    self._act(step, utterance.key)
+        self._out.say(utterance.key, outcome.kind, outcome.text)
+        return outcome
+
+    def _act(self, step: Step, utterance_id: UUID) -> None:
+        if step.action.skill not in ("stop", "cancel", "pause", "resume"):
+            self.note(lambda book: book.issued(step.action_id, step.action))
+        self._out.act(step, utterance_id)
+
+    def _reset(self, session: UUID) -> None:
+        self.dialogue.reset(session)
+        self.failure = ""
+        self._changed()
+
+    def _log(self, utterance: Utterance, outcome: Outcome, turn_s: float) -> None:
+        acts = ", ".join(step.action.skill for step in (*outcome.steps, *outcome.reports)) or "no action"
+        said = f"{outcome.kind.name} {outcome.text!r}"
+        self._logger.info(f"{utterance.text[:100]!r} -> {said}, {acts}, {turn_s * 1e3:.0f} ms")

@@ -7,6 +7,7 @@ orthogonal one, found with five Newton-Schulz steps.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,7 @@ def orthogonalised(g: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised, with decoupled weight decay; for two-dimensional parameters only.
 
-    The step of a matrix has RMS `lr * 0.2 * sqrt(max(rows, columns) / min(...))`-like size: it is scaled by
-    sqrt(max(1, rows / columns)), so that one `lr` (about 0.02) serves all shapes.
+    The step, of spectral norm about `lr`, is scaled by sqrt(max(1, rows / columns)), so that one `lr` serves all shapes.
     """
 
     def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
@@ -60,17 +60,24 @@ class Muon(torch.optim.Optimizer):
 def optimizers(network: nn.Module, kind: str, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a network: "muon" (with AdamW for embeddings, head, vectors) or "adamw" alone.
 
-    Vectors (norms, biases, A_log, D, dt_bias) and the convolution are not decayed.
+    Vectors (norms, biases, A_log, D, dt_bias), the convolution and the embeddings are not decayed; the embeddings, of
+    which a step sees few, take three times `lr`.
     """
-    matrices, tables, vectors = [], [], []
+    matrices, head, embeddings, vectors = [], [], [], []
     for name, p in network.named_parameters():
-        if p.dim() == 2 and not name.startswith(("embeddings", "lm_head")):
-            matrices.append(p)
+        if name.startswith("embeddings"):
+            embeddings.append(p)
+        elif name.startswith("lm_head"):
+            head.append(p)
         elif p.dim() == 2:
-            tables.append(p)
+            matrices.append(p)
         else:
             vectors.append(p)
-    groups = [{"params": tables, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": embeddings, "weight_decay": 0.0, "lr": 3 * lr},
+        {"params": head, "weight_decay": 0.01},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     if kind == "adamw":
         groups.append({"params": matrices, "weight_decay": 0.1})
     chosen: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))]

@@ -259,7 +259,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=16, help="conversations that share one pass over a prefix")
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak of AdamW")
-    parser.add_argument("--muon-lr", type=float, default=0.02, help="peak of Muon")
+    parser.add_argument("--muon-lr", type=float, default=0.006, help="peak of Muon")
     parser.add_argument("--warm-up", type=float, default=0.02, help="share of the budget")
     parser.add_argument("--floor", type=float, default=0.03, help="last learning rate, of the peak")
     parser.add_argument("--qat-from", type=float, default=0.82, help="share of the budget after which to use INT4")

@@ -85,7 +85,8 @@ def initialise(network: NemotronH, seed: int) -> None:
     """Fill a network for training, as Mamba-2 does, deterministically by `seed`.
 
     A in [1, 16]; dt_bias such that softplus(dt_bias) is log-uniform in [time_step_min, time_step_max]; matrices normal
-    with std 1/sqrt(fan in), those that write to the residual stream scaled by 1/sqrt(layers).
+    with std 1/sqrt(fan in), those that write to the residual stream scaled by 1/sqrt(layers). Embeddings have std 1:
+    smaller ones drown in what the first layers write, and the network does not learn to copy (docs/model.md).
     """
     config = network.config
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +103,7 @@ def initialise(network: NemotronH, seed: int) -> None:
             bound = 1.0 / math.sqrt(config.conv_kernel)
             parameter.uniform_(-bound, bound, generator=generator)
         elif parameter.dim() == 2:
-            std = config.initializer_range if "embeddings" in name else 1.0 / math.sqrt(parameter.shape[1])
+            std = 1.0 if "embeddings" in name else 1.0 / math.sqrt(parameter.shape[1])
             if name.endswith(("out_proj.weight", "o_proj.weight", "down_proj.weight")):
                 std /= math.sqrt(len(config.layers))
             parameter.normal_(0.0, std, generator=generator)

@@ -1,4 +1,4 @@
-"""The reference engine keeps the interface: exact commits, snapshots that come back, and the window of the native one."""
+"""The reference engine keeps the interface: exact commits, snapshots that come back, the native engine's window."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def orthogonalised(g: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised, with decoupled weight decay; for two-dimensional parameters only.
 
-    The step, of spectral norm about `lr`, is scaled by sqrt(max(1, rows / columns)), so that one `lr` serves all shapes.
+    The step, of spectral norm about `lr`, is scaled by sqrt(max(1, rows / columns)): one `lr` serves all shapes.
     """
 
     def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):

@@ -80,7 +80,7 @@ def unit_loss(network: NemotronH, unit: Unit) -> torch.Tensor:
 
 
 def _weighted_loss(network: NemotronH, hidden: torch.Tensor, block: Block, first: int) -> torch.Tensor:
-    """Loss of the block's tokens from `first` on, predicted by hidden [rows, T - first, hidden]; weight 0 is skipped."""
+    """Loss of the block's tokens from `first` on, predicted by hidden [rows, T - first, hidden]."""
     weights = torch.from_numpy(block.weights[:, first:]).flatten()
     chosen = weights.nonzero().squeeze(1)
     if not len(chosen):

@@ -41,7 +41,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.q_dim, config.hidden_size, bias=config.attention_bias)
 
     def forward(self, x: Tensor, state: AttentionState | None) -> tuple[Tensor, AttentionState]:
-        """Attend from x [batch, T, hidden] to itself and the state's tokens; return the same shape and the new state."""
+        """Attend from x [batch, T, hidden] to itself and the state's tokens; return like x, and the new state."""
         batch, length, _ = x.shape
         q, k, v = (
             proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
@@ -67,7 +67,7 @@ class Attention(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention of q [batch, heads, T, head_dim] as two products; on CPUs, with gradients, twice as fast as the fused."""
+    """Attention of q [batch, heads, T, head_dim] as two products: with gradients, on CPUs, faster than the fused."""
     batch, heads, length, head_dim = q.shape
     kv_heads, total = k.shape[1], k.shape[2]
     rows = (heads // kv_heads) * length

@@ -72,7 +72,7 @@ def begin(network: nn.Module, activations: bool = True) -> list[Int4Weight]:
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
             if module.in_features % GROUP:
-                raise QuantizeError(f"{name} has {module.in_features} inputs, no multiple of {GROUP}; change the config")
+                raise QuantizeError(f"{name} has {module.in_features} inputs; INT4 needs a multiple of {GROUP}")
             made.append(Int4Weight(module.weight))
             parametrize.register_parametrization(module, "weight", made[-1])
             if activations:
@@ -84,7 +84,7 @@ def refresh(network: nn.Module) -> None:
     """Find the scales of all matrices anew, from the float weights as they are now."""
     for module in network.modules():
         if parametrize.is_parametrized(module, "weight"):
-            parametrization = module.parametrizations["weight"]  # type: ignore[index,union-attr]
+            parametrization: Any = module.parametrizations["weight"]  # type: ignore[index,union-attr]
             parametrization[0].refresh(parametrization.original)
 
 

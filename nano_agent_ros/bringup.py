@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import signal
 import sys
 import threading
@@ -235,8 +236,10 @@ def run(args: argparse.Namespace) -> int:
                 graph.configure()
                 graph.activate(*(n for n in ("sim_robot", "agent", "listener") if n in graph.processes))
                 say(f"up in {graph.namespace}: {', '.join(graph.processes)}; Ctrl-C ends them")
+                keyboard = Keyboard(graph)
                 while graph.running:
-                    graph.spin(0.2)
+                    graph.spin(0.1)
+                    keyboard.publish()
                     for sentence in graph.crashed():
                         say(f"{sentence}; the other nodes go on")
                         code = 1
@@ -248,6 +251,42 @@ def run(args: argparse.Namespace) -> int:
             pass
     say("all nodes have ended")
     return code
+
+
+class Keyboard:
+    """Lines typed while the nodes run become typed commands, on the topic `text`."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Begin to read standard input, unless another job of the terminal has it."""
+        from std_msgs.msg import String
+
+        from nano_agent_ros.nodes import qos
+
+        self._make = String
+        self._publisher = graph.node.create_publisher(String, "text", qos.COMMAND)
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        if _may_read_terminal():
+            if sys.stdin.isatty():
+                say("type a command, such as: go to dock three")
+            threading.Thread(target=self._read, name="keyboard", daemon=True).start()
+
+    def publish(self) -> None:
+        """Publish what has been typed since the last call."""
+        while not self._lines.empty():
+            self._publisher.publish(self._make(data=self._lines.get()))
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            if line.strip():
+                self._lines.put(line.strip())
+
+
+def _may_read_terminal() -> bool:
+    """A background job that reads its terminal would be suspended."""
+    try:
+        return not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def say(text: str) -> None:

@@ -49,6 +49,7 @@ class Running:
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -64,6 +65,9 @@ class Running:
             self._queue.put(line)
 
     def wait_for_line(self, words: str) -> str:
+        """The first line with these words; lines of several nodes come in any order."""
+        if seen := [line for line in self.lines if words in line]:
+            return seen[0]
         until = time.monotonic() + PATIENCE_S
         while (left := until - time.monotonic()) > 0:
             try:
@@ -127,6 +131,18 @@ def test_ctrl_c_ends_every_node_and_the_exit_code_is_0(running, model):
     assert "/robot1" in line and set(command.nodes()) == {"listener", "agent", "sim_robot"}
     command.process.send_signal(signal.SIGINT)
     assert command.end() == 0 and not command.nodes()
+
+
+def test_what_is_typed_while_it_runs_is_a_command(running, model):
+    command = up(running, "--model", model)
+    command.wait_for_line("Ctrl-C ends them")
+    assert command.process.stdin is not None
+    command.process.stdin.write("please stop, robot\n")
+    command.process.stdin.flush()
+    command.wait_for_line("heard 'please stop, robot'")
+    command.wait_for_line("no action until")
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 0
 
 
 def test_a_crashed_node_is_reported_and_the_others_go_on(running, model):

@@ -84,8 +84,9 @@ class FactBook:
             return
         known.state = state
         action = known.action
-        if state is State.RUNNING:
-            self._facts["task"] = doing(action, self._site)
+        if state in (State.RUNNING, State.PAUSED):
+            held = "paused: " if state is State.PAUSED else ""
+            self._facts["task"] = held + doing(action, self._site)
         if not state.final:
             return
         if state is State.FINISHED:

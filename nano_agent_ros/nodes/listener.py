@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -57,6 +58,7 @@ PARAMETERS = (
     Parameter("text.max_length", 500, "Longer typed text is refused, in characters", 1, 10_000),
     Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
 )
+PATIENCE_S = 3.0  # discovery takes 0.25 to 3 s
 
 
 class ListenerNode(ManagedNode):
@@ -101,7 +103,8 @@ class ListenerNode(ManagedNode):
             self.get_logger().error(f"no speech, typed commands only: {error}")
 
     def start(self) -> None:
-        """Open the source and listen."""
+        """Open the source and listen, once the agent can hear it or the patience for that is over."""
+        self._await_agent()
         kind = self._settings["audio.source"]
         if kind == "none":
             self.diagnose(OK, "typed commands only", audio="none")
@@ -139,6 +142,15 @@ class ListenerNode(ManagedNode):
     def teardown(self) -> None:
         """Release Whisper."""
         self._transcriber = None
+
+    def _await_agent(self) -> None:
+        # What is published before an agent is matched never reaches it, and the first word may be "stop".
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            if self._transcript.get_subscription_count():
+                return
+            time.sleep(0.02)
+        self.get_logger().warning("nobody listens to 'transcript' yet; is an agent active?")
 
     def _open_source(self, kind: str) -> AudioSource:
         if kind == "wav":

@@ -17,7 +17,7 @@ from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Toke
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Call, Site, Skills
 
-PREFIX_WEIGHT, USER_WEIGHT, REPLY_WEIGHT = 0.02, 0.1, 1.0  # of a token's loss
+PREFIX_WEIGHT, USER_WEIGHT, REPLY_WEIGHT = 0.04, 0.2, 1.0  # of a token's loss
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 PREFIX_WEIGHT_BELOW = 0.05  # tokens of a leading run with less weight than this are the prefix
+OPEN_AT_START, OPEN_BY = 0.06, 0.2  # curriculum: the share of (short) units to begin with, and when all take part
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Unit:
         return prefix + sum(float(b.weights[:, first:].sum()) for b in self.blocks)
 
 
-def read_units(paths: list[Path], rows: int = 16, tokens_per_unit: int = 4096) -> list[Unit]:
+def read_units(paths: list[Path], rows: int = 16, tokens_per_unit: int = 2048) -> list[Unit]:
     """Read shards and group them: at most `rows` conversations on a prefix, else `tokens_per_unit` in a batch.
 
     Raises ValueError, naming the file, for a shard that is not one.
@@ -117,9 +118,9 @@ class Order:
         self.rng = np.random.default_rng(seed)
 
     def next(self, progress: float) -> int:
-        """Index (units are sorted by length) at a progress of the run in [0, 1]: all units take part from 0.15 on."""
+        """Index (units are sorted by length) at a progress of the run in [0, 1]: the share grows to 1."""
         count = len(self.uses)
-        open_now = max(1, int(np.ceil(count * min(1.0, 0.3 + 0.7 * progress / 0.15))))
+        open_now = max(1, int(np.ceil(count * min(1.0, OPEN_AT_START + progress / OPEN_BY))))
         eligible = self.uses[:open_now]
         choice = int(self.rng.choice(np.flatnonzero(eligible == eligible.min())))
         self.uses[choice] += 1

@@ -92,14 +92,11 @@ class Site:
         return any(z.name == place.zone or (place.pose is not None and z.contains(*place.pose[:2])) for z in closed)
 
     def describe(self) -> str:
-        """The site as the prompt shows it: a line per id with its names."""
+        """The site as the prompt shows it: a line per id, names first, so that a name leads to its id when read."""
         lines = ["locations:"]
         for place in self.locations.values():
-            lines.append(f"{place.id}: {', '.join(place.names)}{' (no go)' if self.forbids(place.id) else ''}")
-        lines.append("objects:")
-        lines += [f"{n.id}: {', '.join(n.names)}" for n in self.objects.values()]
-        lines.append("people:")
-        lines += [f"{n.id}: {', '.join(n.names)}" for n in self.people.values()]
+            lines.append(_line(place) + (" (no go)" if self.forbids(place.id) else ""))
+        lines += ["objects:", *map(_line, self.objects.values()), "people:", *map(_line, self.people.values())]
         return "\n".join(lines)
 
     @staticmethod
@@ -109,6 +106,10 @@ class Site:
             return _site("site", source)
         path = site_path(source)
         return _site(str(path), read_yaml(path))
+
+
+def _line(named: Named) -> str:
+    return f"- {', '.join(named.names)}={named.id}"
 
 
 def _site(where: str, data: Any) -> Site:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    from nano_agent_ros import demo
+    import nano_agent_ros.demo as demo
 
     parser = commands.add_parser("demo", help="a spoken session through the whole ROS 2 graph, with latencies")
     demo.add_arguments(parser)
@@ -61,7 +61,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_up(commands: argparse._SubParsersAction) -> None:
-    from nano_agent_ros import bringup
+    import nano_agent_ros.bringup as bringup
 
     parser = commands.add_parser("up", help="start the nodes (as the launch file does) until Ctrl-C")
     bringup.add_arguments(parser)

@@ -87,7 +87,8 @@ def _expected(turn: Mapping[str, Any], skills: Skills) -> Expected:
     kind = expect["kind"]
     if kind not in KINDS:
         raise ValueError(f"kind '{kind}' is not one of {', '.join(KINDS)}")
-    actions = tuple((a["skill"], _si(a["skill"], a.get("arguments") or {}, skills)) for a in expect.get("actions") or ())
+    given = expect.get("actions") or ()
+    actions = tuple((a["skill"], _si(a["skill"], a.get("arguments") or {}, skills)) for a in given)
     if kind == "act" and not actions:
         raise ValueError("kind act needs actions")
     return Expected(turn["say"], turn.get("facts") or {}, kind, actions if kind == "act" else ())
@@ -189,7 +190,10 @@ def _wrong(s: Scored) -> dict[str, Any]:
         "id": s.conversation,
         "turn": s.index,
         "say": s.expected.say,
-        "expected": {"kind": s.expected.kind, "actions": [{"skill": n, "arguments": dict(a)} for n, a in s.expected.actions]},
+        "expected": {
+            "kind": s.expected.kind,
+            "actions": [{"skill": skill, "arguments": dict(a)} for skill, a in s.expected.actions],
+        },
         "got": {
             "kind": s.got.kind,
             "actions": [{"skill": a.skill, "arguments": dict(a.arguments)} for a in s.got.actions],
@@ -211,7 +215,8 @@ def table(result: Mapping[str, Any]) -> str:
             count = f"{rate['count']}/{rate['of']}"
             lines.append(f"{name:24}{rate['rate']:8.1%}{count:>14}   {low:.1%} to {high:.1%}")
     tokens, latency = result["tokens_per_turn"], result["latency_s"]
-    lines.append(f"tokens per turn: {tokens['prompt']:.1f} heard, {tokens['reply']:.1f} said in {tokens['steps']:.1f} steps")
+    spent = f"{tokens['prompt']:.1f} heard, {tokens['reply']:.1f} said in {tokens['steps']:.1f} steps"
+    lines.append(f"tokens per turn: {spent}")
     lines.append("latency per turn: " + ", ".join(f"{k} {v * 1000:.1f} ms" for k, v in latency.items()))
     return "\n".join(lines)
 

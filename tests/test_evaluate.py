@@ -25,6 +25,8 @@ def expected(kind, *actions):
 
 GO = Call("navigate_to", {"location": "dock_3"})
 WAIT = Call("wait", {"duration": "2 min"})
+SAY = Call("say", {"text": "The truck is here."})
+DRIVES, WAITS = ("navigate_to", {"location": "dock_3"}), ("wait", {"duration": 120})
 
 
 @pytest.mark.parametrize(
@@ -35,9 +37,9 @@ WAIT = Call("wait", {"duration": "2 min"})
         (expected("act", ("wait", {"duration": 120})), turn("act", WAIT), True),
         (expected("act", ("wait", {"duration": 121})), turn("act", WAIT), False),
         (expected("act", ("wait", {})), turn("act", WAIT), False),
-        (expected("act", ("navigate_to", {"location": "dock_3"}), ("wait", {"duration": 120})), turn("act", GO, WAIT), True),
-        (expected("act", ("wait", {"duration": 120}), ("navigate_to", {"location": "dock_3"})), turn("act", GO, WAIT), False),
-        (expected("act", ("say", {"text": "the truck is here"})), turn("act", Call("say", {"text": "The truck is here."})), True),
+        (expected("act", DRIVES, WAITS), turn("act", GO, WAIT), True),
+        (expected("act", WAITS, DRIVES), turn("act", GO, WAIT), False),
+        (expected("act", ("say", {"text": "the truck is here"})), turn("act", SAY), True),
         (expected("ignore"), turn("ignore"), True),
         (expected("refuse"), turn("clarify"), False),
     ],

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from nano_agent_ros.model.config import ConfigError, NemotronHConfig
+from nano_agent_ros.model.config import NemotronHConfig
 from nano_agent_ros.model.mamba2 import scan_chunked, scan_recurrent
 from nano_agent_ros.model.network import NemotronH, initialise
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nano_agent_ros.quantize.convert import convert
+
 TOKENIZER_SEED, VALID_SEED = 777, 5000
 PER_SITE = 8
 
@@ -28,7 +30,7 @@ def step(what: str, result: Path, *command: object) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("training/runs/warehouse"), help="folder for what lies between")
+    parser.add_argument("--work", type=Path, default=Path("training/runs/warehouse"), help="what lies between")
     parser.add_argument("--out", type=Path, default=Path("models/warehouse"), help="model folder to write")
     parser.add_argument("--template", type=Path, default=Path("models/warehouse/chat_template.jinja"))
     parser.add_argument("--conversations", type=int, default=40_000, help="to train on")
@@ -66,7 +68,7 @@ def main() -> None:
     data = (work / "train", "--valid", work / "valid.npz")
     step("train", run / "finished", "training.train", *data, "--out", run, *options)
     (run / "finished").touch()
-    subprocess.run([sys.executable, "-m", "nano_agent_ros.cli", "convert", str(run / "model"), str(args.out)], check=True)
+    convert(run / "model", args.out)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ class Decoder:
         self._mask = llguidance.numpy.allocate_token_bitmask(1, vocab_size)
 
     def decode(self, engine: Engine, state: Any, logits: np.ndarray) -> Reply:
-        """Decode one reply from float32 logits [vocab] of the prompt's last token; the state then holds it, eos included.
+        """Decode one reply from the float32 logits [vocab] of the prompt's last token.
+
+        The state then holds the reply, eos included.
 
         Raises DecodeError if it does not end within the limit.
         """

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.model.attention import Attention, AttentionState
 from nano_agent_ros.model.checkpoint import CheckpointError, load_checkpoint
-from nano_agent_ros.model.config import ATTENTION, MAMBA, ConfigError, NemotronHConfig
+from nano_agent_ros.model.config import ATTENTION, MAMBA, NemotronHConfig
 from nano_agent_ros.model.mamba2 import MambaState
 from nano_agent_ros.model.network import NemotronH, NetworkState
 from nano_agent_ros.quantize.artifact import MANIFEST, Artifact, read_artifact

@@ -10,13 +10,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from nano_agent_ros.errors import NanoAgentError
+
 from .config import NemotronHConfig
 from .network import NemotronH
 
 _PREFIXES = ("backbone.", "model.")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(NanoAgentError):
     """A checkpoint folder that lacks a file or tensor, or holds one of the wrong shape; names it."""
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nano_agent_ros.errors import ConfigError
+
 MAMBA, ATTENTION, MLP = "mamba", "attention", "mlp"
 _LAYER_NAMES = {
     "M": MAMBA, "mamba": MAMBA, "mamba2": MAMBA, "linear_attention": MAMBA,
@@ -23,10 +25,6 @@ _OLDER_NAMES = {
     "mamba_n_groups": "n_groups", "mamba_d_conv": "conv_kernel", "mamba_dt_limit": "time_step_limit",
     "mamba_conv_bias": "use_conv_bias", "mamba_chunk_size": "chunk_size",
 }  # fmt: skip
-
-
-class ConfigError(ValueError):
-    """A config.json that is damaged, incomplete, or describes a network that is not supported; says which key."""
 
 
 @dataclass(frozen=True)

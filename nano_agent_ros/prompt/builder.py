@@ -55,7 +55,8 @@ class PromptBuilder:
         between, last = _split(rest, mark)
         if head != one or last != self._close:
             raise ConfigError("chat template: a later turn changes how an earlier one is rendered; it cannot stream")
-        eos = next((t for t in tokenizer.added if tokenizer.added[t] in tokenizer.eos_ids and between.startswith(t)), "")
+        ends = [token for token, key in tokenizer.added.items() if key in tokenizer.eos_ids]
+        eos = next((token for token in ends if between.startswith(token)), "")
         if not eos:
             raise ConfigError("chat template: a reply is not closed by an eos token")
         self.eos_id = tokenizer.added[eos]

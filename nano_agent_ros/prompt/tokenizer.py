@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -60,7 +61,7 @@ def _eos_ids(folder: Path, added: dict[str, int]) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _read(path: Path) -> dict[str, object | None]:
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from nano_agent_ros.engine.base import EngineError
-from nano_agent_ros.model.config import ConfigError, NemotronHConfig
+from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.model.config import NemotronHConfig
 
 from .int4 import (
     GROUP,

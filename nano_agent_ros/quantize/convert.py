@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nano_agent_ros.model.config import ATTENTION, MAMBA, ConfigError, NemotronHConfig
+from nano_agent_ros.errors import ConfigError, NanoAgentError
+from nano_agent_ros.model.config import ATTENTION, MAMBA, NemotronHConfig
 
 from .artifact import CONFIG, FLOAT16, FLOAT32, INT4, ArtifactTensor, write_artifact
 from .int4 import GROUP, QuantizeError
@@ -24,7 +25,7 @@ _COMPANIONS = (
 _EMBEDDINGS, _HEAD = "backbone.embeddings.weight", "lm_head.weight"
 
 
-class ConversionError(RuntimeError):
+class ConversionError(NanoAgentError):
     """A checkpoint that cannot become an artifact; names the file or tensor."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Skills:
     def __getitem__(self, name: str) -> Skill:
         return self.skills[name]
 
-    def __iter__(self) -> Iterable[Skill]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Skill]:
         return iter(self.skills.values())
 
     def subset(self, names: Iterable[str]) -> Skills:
@@ -143,14 +143,15 @@ def _argument(where: str, name: Any, spec: Any) -> Argument:
         raise ConfigError(f"{where}: an enum needs 'values', lower-case words")
     if kind == "number" and quantity not in SI:
         raise ConfigError(f"{where}: a number needs 'quantity', one of {', '.join(SI)}")
-    low, high = spec.get("min"), spec.get("max")
+    low: Any = spec.get("min", 0)
+    high: Any = spec.get("max", 0)
     if kind in ("integer", "number"):
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
-        if not numeric or low > high or low < 0:
+        if "max" not in spec or not numeric or low > high or low < 0:
             raise ConfigError(f"{where}: needs 0 <= min <= max (in SI units)")
     length = spec.get("max_length", 120)
     if not isinstance(length, int) or not 1 <= length <= 400:
         raise ConfigError(f"{where}: max_length is 1 to 400")
     return Argument(
-        name, kind, bool(spec.get("optional", False)), values, quantity, float(low or 0), float(high or 0), length
+        name, kind, bool(spec.get("optional", False)), values, quantity, float(low), float(high), length
     )

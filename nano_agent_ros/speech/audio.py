@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 import soxr
 
+from nano_agent_ros.errors import NanoAgentError
+
 SAMPLE_RATE = 16_000
 """Hz, of every chunk, utterance and model input."""
 
@@ -19,7 +21,7 @@ SILENCE_PEAK_DBFS = -60.0
 """A recording whose loudest sample is below this holds nothing to hear."""
 
 
-class SpeechError(RuntimeError):
+class SpeechError(NanoAgentError):
     """Audio cannot be read, captured or transcribed; the message names the cause and the way out."""
 
 

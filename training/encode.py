@@ -16,8 +16,8 @@ from nano_agent_ros.decode import write_reply
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Call, Site, Skills
-
-PREFIX_WEIGHT, USER_WEIGHT, REPLY_WEIGHT = 0.04, 0.2, 1.0  # of a token's loss
+from training.shorten import shortened
+from training.weights import PREFIX, USER, ReplyWeights
 
 
 @lru_cache(maxsize=1)
@@ -29,8 +29,10 @@ def all_skills() -> Skills:
 class Encoder:
     """Encodes conversations; consecutive ones on one site share a prompt builder."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, even: bool = False) -> None:
+        """`even` counts every token of a reply as 1, for validation."""
         self.tokenizer, self.template = Tokenizer(model), ChatTemplate.load(model)
+        self.reply_weights = (lambda reply: np.ones(len(reply))) if even else ReplyWeights(self.tokenizer)
         self._key: object = None
 
     def builder(self, conversation: dict) -> PromptBuilder:
@@ -48,12 +50,12 @@ class Encoder:
         """Tokens of a conversation and the loss weight of each."""
         builder = self.builder(conversation)
         tokens = builder.prefix()
-        weights = [PREFIX_WEIGHT] * len(tokens)
+        weights = [PREFIX] * len(tokens)
         for index, turn in enumerate(conversation["turns"]):
             prompt = builder.turn(clean(turn["say"]), turn.get("facts"), first=index == 0)
             reply = builder.reply(write_reply(calls_of(turn)))
             tokens += prompt + reply
-            weights += [USER_WEIGHT] * len(prompt) + [REPLY_WEIGHT] * len(reply)
+            weights += [USER] * len(prompt) + self.reply_weights(reply).tolist()
         return tokens, weights
 
 
@@ -68,9 +70,9 @@ def read(path: Path) -> Iterator[dict]:
         yield from map(json.loads, lines)
 
 
-def write_shard(conversations: Iterator[dict], model: Path, out: Path) -> int:
+def write_shard(conversations: Iterator[dict], model: Path, out: Path, even: bool = False) -> int:
     """Encode into one .npz (tokens uint16, weights float16, offsets int64); returns the number of tokens."""
-    encoder = Encoder(model)
+    encoder = Encoder(model, even)
     pieces, weights, offsets = [], [], [0]
     for conversation in tqdm(conversations, desc=out.name, unit=" conversations", mininterval=2):
         try:
@@ -108,13 +110,18 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="shard to write (.npz), or text file with --corpus")
     parser.add_argument("--model", type=Path, default=Path("models/warehouse"), help="folder of tokenizer and template")
     parser.add_argument("--corpus", action="store_true", help="write text for training.tokenizer instead")
+    parser.add_argument("--short", action="store_true", help="short versions, to begin training with")
+    parser.add_argument("--even", action="store_true", help="every token of a reply counts 1 (validation)")
     args = parser.parse_args()
     if args.corpus:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with args.out.open("w", encoding="utf-8") as file:
             file.writelines(text + "\n" for text in corpus(read(args.input), args.model))
     else:
-        print(f"{args.out}: {write_shard(read(args.input), args.model, args.out)} tokens")
+        conversations = read(args.input)
+        if args.short:
+            conversations = shortened(conversations, [skill.name for skill in all_skills()])
+        print(f"{args.out}: {write_shard(conversations, args.model, args.out, args.even)} tokens")
 
 
 if __name__ == "__main__":

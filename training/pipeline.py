@@ -33,10 +33,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/runs/warehouse"), help="what lies between")
     parser.add_argument("--out", type=Path, default=Path("models/warehouse"), help="model folder to write")
     parser.add_argument("--template", type=Path, default=Path("models/warehouse/chat_template.jinja"))
-    parser.add_argument("--conversations", type=int, default=40_000, help="to train on")
-    parser.add_argument("--shards", type=int, default=5)
+    parser.add_argument("--conversations", type=int, default=48_000, help="to train on")
+    parser.add_argument("--shards", type=int, default=6)
     parser.add_argument("--vocabulary", type=int, default=2048)
-    parser.add_argument("--minutes", type=float, default=66.0, help="of training")
+    parser.add_argument("--minutes", type=float, default=41.0, help="of training")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     work, model = args.work, args.work / "tokenizer"
@@ -54,7 +54,9 @@ def main() -> None:
     heldout = work / "valid.jsonl"
     options = ("--split", "heldout", "--per-site", PER_SITE)
     step("generate", heldout, "training.generate", "--out", heldout, "--count", 320, "--seed", VALID_SEED, *options)
-    step("encode", work / "valid.npz", "training.encode", heldout, work / "valid.npz", "--model", model)
+    step("encode", work / "valid.npz", "training.encode", heldout, work / "valid.npz", "--model", model, "--even")
+    # One shard of short conversations to begin with (the trainer takes units by length), then whole ones.
+    short = work / "train" / "short.npz"
     for shard in range(1, args.shards + 1):
         lines, tokens = work / f"train-{shard}.jsonl", work / "train" / f"{shard}.npz"
         count = args.conversations // args.shards
@@ -62,9 +64,11 @@ def main() -> None:
         options = ("--count", count, "--seed", seed, "--per-site", PER_SITE)
         step("generate", lines, "training.generate", "--out", lines, *options)
         step("encode", tokens, "training.encode", lines, tokens, "--model", model)
+    step("encode", short, "training.encode", work / "train-1.jsonl", short, "--model", model, "--short")
 
     run = work / "run"
     options = ("--model", model, "--minutes", args.minutes, "--seed", args.seed, "--resume")
+    options += ("--rows", 4, "--batch-tokens", 1)  # one prefix a step: many small steps learn to copy sooner
     data = (work / "train", "--valid", work / "valid.npz")
     step("train", run / "finished", "training.train", *data, "--out", run, *options)
     (run / "finished").touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from nano_agent_ros.engine.load import open_engine
 from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
 from nano_agent_ros.resources import default_model, default_skills
-from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, ground
+from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, ground, unheard
 
 AgentError = NanoAgentError
+REMEMBERED = 16  # utterances and replies in which a name may have been spoken
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Agent:
         """Forget the conversation: back to the state after the system prompt."""
         self._state: Any = self._engine.restore(self._start)
         self._facts: dict[str, str | int | float] = {}
+        self._spoken: deque[str] = deque(maxlen=REMEMBERED)
         self.turns = 0
 
     @property
@@ -116,16 +119,18 @@ class Agent:
             return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0})
         clock.lap("prompt")
         before = self._engine.snapshot(self._state)
+        heard = " ".join([*self._spoken, words, *(str(v) for v in {**self._facts, **changed}.values())])
         try:
-            turn = self._reply(words, prompt, before, clock)
+            turn = self._reply(words, heard, prompt, before, clock)
         except NanoAgentError:
             self._state = self._engine.restore(before)
             raise
         self._facts |= changed
+        self._spoken += [words, turn.reply]
         self.turns += 1
         return turn
 
-    def _reply(self, words: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
+    def _reply(self, words: str, heard: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
         logits = self._engine.extend(self._state, prompt)
         clock.lap("prefill")
         actions: tuple[Action, ...] = ()
@@ -135,6 +140,8 @@ class Agent:
             kind, spoken = _kind(reply)
             if kind == "act":
                 actions = tuple(ground(call, self.skills, self.site) for call in reply.calls)
+                if name := unheard(actions, self.skills, self.site, heard):
+                    raise GroundingError(f"I don't know that name. Did you mean {name}?")
             said, count, steps = reply.text, list(reply.tokens), reply.steps
         except (DecodeError, DialectError, GroundingError) as error:
             kind = "refuse"

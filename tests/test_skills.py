@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.resources import default_skills
-from nano_agent_ros.skills import Call, GroundingError, Site, Skills, ground
+from nano_agent_ros.skills import Call, GroundingError, Site, Skills, ground, unheard, was_heard
 from nano_agent_ros.skills.quantities import UNITS, to_si
 
 SKILLS = Skills.load(default_skills())
@@ -150,3 +150,39 @@ def test_a_malformed_skills_file_names_skill_and_way_out(tmp_path: Path, text, m
 def test_a_site_that_is_not_there_says_which_ship():
     with pytest.raises(ConfigError, match="warehouse"):
         Site.load("moonbase")
+
+
+@pytest.mark.parametrize(
+    "heard, key, yes",
+    [
+        ("go to dock 3", "dock_3", True),
+        ("Go to Dock three.", "dock_3", True),
+        ("go to the third doc", "dock_3", True),
+        ("go to dock 9", "dock_3", False),
+        ("go to dock 13", "dock_3", False),
+        ("go to the dock", "dock_3", False),
+        ("isle for", "aisle_4", True),
+        ("take it to the freezer", "cold_storage", True),
+        ("take it to the kitchen", "cold_storage", False),
+        ("both palettes please", "pallet", True),
+        ("the drums", "pallet", False),
+        ("give it to mariah", "maria", True),
+        ("give it to john", "maria", False),
+    ],
+)
+def test_only_a_name_that_was_said_counts_as_heard(heard, key, yes):
+    named = SITE.locations.get(key) or SITE.objects.get(key) or SITE.people[key]
+    assert was_heard(named, heard) is yes
+
+
+def test_twenty_one_is_a_number_of_its_own():
+    site = Site.load({"locations": {"rack_21": {}, "rack_1": {}, "rack_20": {}}})
+    assert was_heard(site.locations["rack_21"], "rack twenty one")
+    assert not was_heard(site.locations["rack_21"], "rack twenty two")
+
+
+def test_an_action_on_a_name_nobody_spoke_of_is_seen():
+    action = ground(Call("bring", {"object": "box", "to": "dock_3"}), SKILLS, SITE)
+    assert unheard([action], SKILLS, SITE, "bring a box to dock 9") == "dock 3"
+    assert unheard([action], SKILLS, SITE, "bring a box to dock 3") is None
+    assert unheard([ground(Call("follow", {"person": "speaker"}), SKILLS, SITE)], SKILLS, SITE, "come on") is None

@@ -1,0 +1,79 @@
+"""Whether a name in an action was heard at all: the last guard against a place or thing that nobody spoke of.
+
+The model maps "dock nine" to an id of the site, and the grammar lets it choose only ids that exist. If no dock 9 exists
+the model should refuse; should it choose dock 3 instead, this check sees that no 3 was said, and the action fails
+closed. It never chooses anything itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rapidfuzz import fuzz
+
+from nano_agent_ros.skills.ground import Action
+from nano_agent_ros.skills.registry import Skills
+from nano_agent_ros.skills.site import SPEAKER, Named, Site
+
+ALIKE = 70.0  # percent of letters in common from which two words may be the same, misheard
+NAMED_TYPES = ("location", "object", "person", "place")
+
+_UNITS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
+_SOUNDS_LIKE = {"to": "2", "too": "2", "for": "4", "won": "1", "ate": "8"}
+_NUMBER = {
+    **{word: str(n) for n, word in enumerate(_UNITS)},
+    **{word: str(20 + 10 * n) for n, word in enumerate(_TENS)},
+    **{word: str(n) for n, word in enumerate(_ORDINALS, 1)},
+}
+_EMPTY = {"the", "a", "an", "of", "and", "in", "at", "on", "with", "my", "your"}
+
+
+def was_heard(named: Named, heard: str) -> bool:
+    """Whether any name of it was said, as far as misheard words let one tell.
+
+    A number or letter in a name ("dock 3", "bay B") must have been said, as a digit, a word or one that sounds alike;
+    of a name without one some word must.
+    """
+    said = _words(heard)
+    return any(_name_was_heard(_words(name), said) for name in (*named.names, named.id.replace("_", " ")))
+
+
+def unheard(actions: Iterable[Action], skills: Skills, site: Site, heard: str) -> str | None:
+    """The spoken name of the first id among the arguments that was not heard, or None."""
+    for action in actions:
+        for argument in skills[action.skill].arguments:
+            key = str(action.arguments.get(argument.name, SPEAKER))
+            if argument.type in NAMED_TYPES and key != SPEAKER and not was_heard(_named(site, key), heard):
+                return site.name_of(key)
+    return None
+
+
+def _named(site: Site, key: str) -> Named:
+    return site.locations.get(key) or site.objects.get(key) or site.people[key]
+
+
+def _name_was_heard(name: set[str], said: set[str]) -> bool:
+    marks = {word for word in name if word.isdigit() or (len(word) == 1 and word not in _EMPTY)}
+    if marks:
+        return marks <= said
+    return any(fuzz.ratio(word, other) >= ALIKE for word in name - _EMPTY for other in said)
+
+
+def _words(text: str) -> set[str]:
+    """Lower-case words and numbers; number words count as both."""
+    raw = re.findall(r"[^\W\d_]+|\d+", text.lower())
+    out = set(raw)
+    for index, word in enumerate(raw):
+        number = _NUMBER.get(word) or _SOUNDS_LIKE.get(word)
+        if number:
+            out.add(number)
+        following = raw[index + 1] if index + 1 < len(raw) else ""
+        if word in _TENS and following in _UNITS[1:10]:
+            out.add(str(int(_NUMBER[word]) + int(_NUMBER[following])))
+    return out

@@ -119,9 +119,9 @@ class Agent:
             return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0})
         clock.lap("prompt")
         before = self._engine.snapshot(self._state)
-        heard = " ".join([*self._spoken, words, *(str(v) for v in {**self._facts, **changed}.values())])
+        earlier = " ".join([*self._spoken, *(str(v) for v in {**self._facts, **changed}.values())])
         try:
-            turn = self._reply(words, heard, prompt, before, clock)
+            turn = self._reply(words, earlier, prompt, before, clock)
         except NanoAgentError:
             self._state = self._engine.restore(before)
             raise
@@ -130,7 +130,7 @@ class Agent:
         self.turns += 1
         return turn
 
-    def _reply(self, words: str, heard: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
+    def _reply(self, words: str, earlier: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
         logits = self._engine.extend(self._state, prompt)
         clock.lap("prefill")
         actions: tuple[Action, ...] = ()
@@ -140,7 +140,7 @@ class Agent:
             kind, spoken = _kind(reply)
             if kind == "act":
                 actions = tuple(ground(call, self.skills, self.site) for call in reply.calls)
-                if name := unheard(actions, self.skills, self.site, heard):
+                if name := unheard(actions, self.skills, self.site, words, earlier):
                     raise GroundingError(f"I don't know that name. Did you mean {name}?")
             said, count, steps = reply.text, list(reply.tokens), reply.steps
         except (DecodeError, DialectError, GroundingError) as error:

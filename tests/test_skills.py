@@ -185,4 +185,6 @@ def test_an_action_on_a_name_nobody_spoke_of_is_seen():
     action = ground(Call("bring", {"object": "box", "to": "dock_3"}), SKILLS, SITE)
     assert unheard([action], SKILLS, SITE, "bring a box to dock 9") == "dock 3"
     assert unheard([action], SKILLS, SITE, "bring a box to dock 3") is None
+    assert unheard([action], SKILLS, SITE, "bring it there", "a box is at dock 3") is None
+    assert unheard([action], SKILLS, SITE, "bring it to dock nine", "a box is at dock 3") == "dock 3"
     assert unheard([ground(Call("follow", {"person": "speaker"}), SKILLS, SITE)], SKILLS, SITE, "come on") is None

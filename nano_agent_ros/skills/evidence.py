@@ -44,12 +44,35 @@ def was_heard(named: Named, heard: str) -> bool:
     return any(_name_was_heard(_words(name), said) for name in (*named.names, named.id.replace("_", " ")))
 
 
-def unheard(actions: Iterable[Action], skills: Skills, site: Site, heard: str) -> str | None:
-    """The spoken name of the first id among the arguments that was not heard, or None."""
+def is_contradicted(named: Named, heard: str) -> bool:
+    """Whether another one of its kind was said: "dock nine" where its names are "dock 3" and the like."""
+    said = _tokens(heard)
+    for name in named.names:
+        *kind, mark = _tokens(name)
+        number = _NUMBER.get(mark, mark)
+        if not kind or not number.isdigit():
+            continue
+        for word, following in zip(said, said[1:], strict=False):
+            other = _NUMBER.get(following, following)
+            if other.isdigit() and other != number and fuzz.ratio(kind[-1], word) >= ALIKE:
+                return True
+    return False
+
+
+def unheard(actions: Iterable[Action], skills: Skills, site: Site, heard: str, earlier: str = "") -> str | None:
+    """The spoken name of the first id among the arguments that was not heard, or None.
+
+    `heard` is this utterance, `earlier` what was said and told before: it counts for what pronouns stand for, but not
+    where this utterance names another of the same kind.
+    """
     for action in actions:
         for argument in skills[action.skill].arguments:
             key = str(action.arguments.get(argument.name, SPEAKER))
-            if argument.type in NAMED_TYPES and key != SPEAKER and not was_heard(_named(site, key), heard):
+            if argument.type not in NAMED_TYPES or key == SPEAKER:
+                continue
+            named = _named(site, key)
+            known = was_heard(named, heard) or (was_heard(named, earlier) and not is_contradicted(named, heard))
+            if not known:
                 return site.name_of(key)
     return None
 
@@ -65,9 +88,13 @@ def _name_was_heard(name: set[str], said: set[str]) -> bool:
     return any(fuzz.ratio(word, other) >= ALIKE for word in name - _EMPTY for other in said)
 
 
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+|\d+", text.lower())
+
+
 def _words(text: str) -> set[str]:
     """Lower-case words and numbers; number words count as both."""
-    raw = re.findall(r"[^\W\d_]+|\d+", text.lower())
+    raw = _tokens(text)
     out = set(raw)
     for index, word in enumerate(raw):
         number = _NUMBER.get(word) or _SOUNDS_LIKE.get(word)

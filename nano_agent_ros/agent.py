@@ -122,7 +122,7 @@ class Agent:
         earlier = " ".join([*self._spoken, *(str(v) for v in {**self._facts, **changed}.values())])
         try:
             turn = self._reply(words, earlier, prompt, before, clock)
-        except NanoAgentError:
+        except Exception:
             self._state = self._engine.restore(before)
             raise
         self._facts |= changed

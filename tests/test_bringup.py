@@ -18,20 +18,19 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from random_model import write_random_model
 
 from nano_agent_ros.bringup import NodeProcess, full_namespace, node_command
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.processes import Process, stop_all
-from nano_agent_ros.resources import find
+from nano_agent_ros.resources import default_model, find
 
 PATIENCE_S = 120.0
 COMMAND = (sys.executable, "-c", "import sys; from nano_agent_ros.cli import main; sys.exit(main())")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_random_model(tmp_path_factory.mktemp("model") / "random"))
+def model() -> str:
+    return str(default_model())
 
 
 class Running:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 import soundfile
-from random_model import write_random_model
+import yaml
 from rclpy.action import ActionClient
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -34,33 +34,20 @@ from nano_agent_ros.nodes.dialogue import Dialogue, Kind
 from nano_agent_ros.nodes.facts import FactBook
 from nano_agent_ros.nodes.listener import ListenerNode
 from nano_agent_ros.nodes.sim_robot import SimRobotNode
-from nano_agent_ros.resources import find
+from nano_agent_ros.resources import default_skills, find
 from nano_agent_ros.robot.simulation import Fault, State
 from nano_agent_ros.skills import Action, Site
 from nano_agent_ros.srv import Ask
 
 ROOT = Path(__file__).resolve().parent.parent
-ONE_SKILL = """
-skills:
-  navigate_to:
-    description: Drive to a location
-    arguments: {location: {type: location}}
-    confirm: %s
-"""
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A random model that answers the first "go to dock 3" with a plan of navigate_to (to wherever), and its skills."""
-    folder = tmp_path_factory.mktemp("model")
-    skills, confirmed = folder / "skills.yaml", folder / "confirmed.yaml"
-    skills.write_text(ONE_SKILL % "false")
-    confirmed.write_text(ONE_SKILL % "true")
-    for seed in range(50):
-        path = write_random_model(folder / str(seed), seed)
-        if Agent.open(path, skills=skills, site="warehouse").hear("go to dock 3").kind == "act":
-            return {"model": str(path), "skills": str(skills), "confirmed": str(confirmed)}
-    raise AssertionError("no seed of 50 makes a model that acts")
+def skills_file(path: Path, **of_navigate_to: Any) -> Path:
+    """The skills that ship, with other settings of navigate_to."""
+    content = yaml.safe_load(default_skills().read_text())
+    content["skills"]["navigate_to"] |= of_navigate_to
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
 
 
 @pytest.fixture
@@ -70,9 +57,8 @@ def bench() -> Iterator[Bench]:
     bench.close()
 
 
-def add_agent(bench: Bench, model: dict[str, str], **parameters: Any) -> AgentNode:
-    # The random model knows nothing of facts, and without them its answers are the same each time.
-    return bench.add(AgentNode, **{"model": model["model"], "skills": model["skills"], "facts": [""], **parameters})
+def add_agent(bench: Bench, **parameters: Any) -> AgentNode:
+    return bench.add(AgentNode, **parameters)
 
 
 def transcript(bench: Bench, text: str, age_s: float = 0.0, **fields: Any) -> Transcript:
@@ -112,13 +98,13 @@ def test_the_enums_of_the_plain_parts_are_those_of_the_messages():
         assert getattr(Reply, kind.name) == kind
 
 
-def test_typed_text_becomes_a_typed_action_that_the_robot_executes(bench, model):
+def test_typed_text_becomes_a_typed_action_that_the_robot_executes(bench):
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
     replies = bench.watch(Reply, "reply", qos.COMMAND)
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
     heard = bench.watch(Transcript, "transcript", qos.COMMAND)
     bench.add(SimRobotNode, time_scale=200.0)
-    agent = add_agent(bench, model)
+    agent = add_agent(bench)
     bench.add(ListenerNode, audio__source="none")
     bench.publish("text", String(data="go to dock 3"), qos.COMMAND)
     wait_for(lambda: replies, "a reply")
@@ -141,7 +127,6 @@ def test_typed_text_becomes_a_typed_action_that_the_robot_executes(bench, model)
     assert ran == [State.WAITING, State.FINISHED] and not statuses[-1].error_msg
 
 
-@pytest.mark.skipif(not (ROOT / "models/warehouse/manifest.json").exists(), reason="the trained model is not there yet")
 def test_what_is_said_is_what_is_done(bench):
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
     reports = bench.watch(DefectReport, "defect_report", qos.REPORT)
@@ -159,12 +144,12 @@ def test_what_is_said_is_what_is_done(bench):
     assert report.description == defect.text and report.has_pose and len(actions) == 1
 
 
-def test_a_stop_needs_no_model_and_latches(bench, model):
+def test_a_stop_needs_no_model_and_latches(bench):
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
     stops = bench.watch(Empty, "stop", qos.COMMAND)
     replies = bench.watch(Reply, "reply", qos.COMMAND)
     states = bench.watch(AgentState, "agent_state", qos.LATEST)
-    agent = add_agent(bench, model)
+    agent = add_agent(bench)
     bench.add(ListenerNode, audio__source="none")
     # The model's thread is busy, and what it is busy with must not come through after the stop.
     release = threading.Event()
@@ -195,10 +180,10 @@ def test_a_stop_needs_no_model_and_latches(bench, model):
     assert [a.action_id for a in actions[1:]] == [a.action_id for a in answer.actions]
 
 
-def test_resume_releases_a_stop_by_voice(bench, model):
+def test_resume_releases_a_stop_by_voice(bench):
     replies = bench.watch(Reply, "reply", qos.COMMAND)
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
-    agent = add_agent(bench, model)
+    agent = add_agent(bench)
     bench.publish("stop", Empty(), qos.COMMAND)
     wait_for(lambda: actions, "the stop")
     resume = transcript(bench, "Okay, resume.")
@@ -207,10 +192,10 @@ def test_resume_releases_a_stop_by_voice(bench, model):
     assert replies_to(replies, resume)[0].kind == Reply.ACKNOWLEDGE and not agent._thinking.dialogue.stopped
 
 
-def test_words_that_must_not_act_do_not(bench, model):
+def test_words_that_must_not_act_do_not(bench):
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
     replies = bench.watch(Reply, "reply", qos.COMMAND)
-    add_agent(bench, model)
+    add_agent(bench)
     cases = [
         (transcript(bench, "go to dock 3", age_s=60.0), Reply.REFUSE, "too long ago"),
         (transcript(bench, "go to dock 3", gate=Transcript.GATE_LOW_CONFIDENCE), Reply.CLARIFY, "again"),
@@ -227,10 +212,10 @@ def test_words_that_must_not_act_do_not(bench, model):
     assert not actions
 
 
-def test_an_utterance_that_comes_twice_acts_once(bench, model):
+def test_an_utterance_that_comes_twice_acts_once(bench):
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
     replies = bench.watch(Reply, "reply", qos.COMMAND)
-    add_agent(bench, model)
+    add_agent(bench)
     message, after = transcript(bench, "go to dock 3"), transcript(bench, "")
     for each in (message, message, after):
         bench.publish("transcript", each, qos.COMMAND)
@@ -238,9 +223,9 @@ def test_an_utterance_that_comes_twice_acts_once(bench, model):
     assert len(actions) == actions[0].step_count and len(replies_to(replies, message)) == 1
 
 
-def test_what_needs_confirmation_waits_for_a_yes(bench, model):
+def test_what_needs_confirmation_waits_for_a_yes(bench, tmp_path):
     actions = bench.watch(RobotAction, "action", qos.COMMAND)
-    add_agent(bench, model, skills=model["confirmed"])
+    add_agent(bench, skills=str(skills_file(tmp_path / "confirmed.yaml", confirm=True)))
 
     def ask(text: str) -> Ask.Response:
         return bench.call(Ask, "ask", Ask.Request(text=text))
@@ -269,15 +254,13 @@ def test_what_needs_confirmation_waits_for_a_yes(bench, model):
         ("skills", "skills: {fly: {}}", "description"),
     ],
 )
-def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(
-    bench, model, tmp_path, parameter, content, words
-):
+def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(bench, tmp_path, parameter, content, words):
     states = bench.watch(AgentState, "agent_state", qos.LATEST)
     value = content or str(tmp_path / "nowhere")
     if parameter in ("site", "skills"):
         value = str(tmp_path / f"{parameter}.yaml")
         Path(value).write_text(content)
-    good = {"model": model["model"], "engine": "native", "skills": model["skills"], "site": "warehouse"}
+    good = {"model": "", "engine": "native", "skills": "", "site": "warehouse"}
     node = bench.add(AgentNode, up=False, **{**good, parameter: value})
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     wait_for(lambda: states and states[-1].state == AgentState.ERROR, "the state ERROR")
@@ -288,9 +271,9 @@ def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
 
 
-def test_an_error_in_a_turn_is_a_refusal_and_the_next_turn_works(bench, model):
+def test_an_error_in_a_turn_is_a_refusal_and_the_next_turn_works(bench):
     states = bench.watch(AgentState, "agent_state", qos.LATEST)
-    node = add_agent(bench, model)
+    node = add_agent(bench)
     engine = node._thinking.dialogue.agent._engine
     extend = engine.extend
 
@@ -451,10 +434,10 @@ def test_the_action_server_executes_feeds_back_and_cancels(bench):
     assert result(handle).state == ActionStatus.CANCELED
 
 
-def test_messages_that_make_no_sense_end_no_node(bench, model):
+def test_messages_that_make_no_sense_end_no_node(bench):
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
     bench.add(SimRobotNode, time_scale=100.0)
-    add_agent(bench, model)
+    add_agent(bench)
     bench.publish("status", ActionStatus(state=200), qos.STATUS)
     bench.publish("battery", BatteryState(percentage=float("nan")), qos.LATEST)
     nowhere = robot_action(bench, "navigate_to", location="nowhere")
@@ -493,11 +476,10 @@ def test_facts_follow_what_the_robot_reports():
     assert "location" not in book.facts()
 
 
-def test_the_same_skill_waits_for_its_cool_down(model, tmp_path):
-    skills = tmp_path / "slow.yaml"
-    skills.write_text(ONE_SKILL % "false" + "    cooldown_s: 5\n")
+def test_the_same_skill_waits_for_its_cool_down(tmp_path):
+    skills = skills_file(tmp_path / "slow.yaml", cooldown_s=5)
     now = 0.0
-    dialogue = Dialogue(Agent.open(model["model"], skills=skills, site="warehouse"), uuid4(), clock=lambda: now)
+    dialogue = Dialogue(Agent.open(skills=skills), uuid4(), clock=lambda: now)
 
     def hear() -> Any:
         dialogue.reset(dialogue.session)

@@ -16,10 +16,12 @@ from nano_agent_ros.engine.load import open_engine
 from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
 from nano_agent_ros.resources import default_model, default_skills
-from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, ground, unheard
+from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, checked
 
 AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
+MIN_CONFIDENCE = 0.4  # of an action with a risk; chosen on generated held-out talk
+UNSURE = "I'm not sure I understood. Please say it another way."
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,14 @@ class Turn:
 class Agent:
     """One conversation with one robot. Not thread-safe: one caller at a time."""
 
-    def __init__(self, model: Model, skills: Skills, site: Site) -> None:
-        """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream."""
+    def __init__(self, model: Model, skills: Skills, site: Site, min_confidence: float = MIN_CONFIDENCE) -> None:
+        """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream.
+
+        A plan with an action that has a risk and of which the model is less sure than `min_confidence` (0 to 1: the
+        probability of the tokens that it chose) becomes a question.
+        """
         self.skills, self.site = skills, site
+        self._min_confidence = min_confidence
         self._engine = model.engine
         self._builder = PromptBuilder(model.tokenizer, model.template, skills, site)
         grammar = reply_grammar(skills, site, model.tokenizer.added)
@@ -78,10 +85,11 @@ class Agent:
         skills: str | Path | None = None,
         site: str | Path = "warehouse",
         threads: int | None = None,
+        min_confidence: float = MIN_CONFIDENCE,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
-        return Agent(Model.open(model, engine, threads), loaded_skills, loaded_site)
+        return Agent(Model.open(model, engine, threads), loaded_skills, loaded_site, min_confidence)
 
     def reset(self) -> None:
         """Forget the conversation: back to the state after the system prompt."""
@@ -139,10 +147,11 @@ class Agent:
             clock.lap("decode")
             kind, spoken = _kind(reply)
             if kind == "act":
-                actions = tuple(ground(call, self.skills, self.site) for call in reply.calls)
-                if name := unheard(actions, self.skills, self.site, words, earlier):
-                    raise GroundingError(f"I don't know that name. Did you mean {name}?")
+                actions = tuple(checked(call, self.skills, self.site, words, earlier) for call in reply.calls)
             said, count, steps = reply.text, list(reply.tokens), reply.steps
+            if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
+                kind, spoken, actions = "clarify", UNSURE, ()
+                said = write_reply([Call("clarify", {"text": UNSURE})])
         except (DecodeError, DialectError, GroundingError) as error:
             kind = "refuse"
             spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."

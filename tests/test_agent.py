@@ -159,3 +159,12 @@ def test_a_malformed_site_is_named(tmp_path: Path):
     path.write_text("locations: [dock_3")
     with pytest.raises(ConfigError, match="hall.yaml"):
         Agent.open(site=path)
+
+
+def test_a_plan_that_the_model_is_unsure_of_becomes_a_question():
+    sure = fresh().hear("go to dock 3")
+    strict = Agent(MODEL, SKILLS, Site.load("warehouse"), min_confidence=1.0)
+    asked = strict.hear("go to dock 3")
+    assert sure.kind == "act" and sure.actions[0].confidence < 1.0
+    assert asked.kind == "clarify" and not asked.actions and "not sure" in asked.reply
+    assert strict.hear("stop").kind == "act"  # never a question

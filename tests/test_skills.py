@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.resources import default_skills
-from nano_agent_ros.skills import Call, GroundingError, Site, Skills, ground, unheard, was_heard
+from nano_agent_ros.skills import Call, GroundingError, Site, Skills, checked, ground, unheard, was_heard
 from nano_agent_ros.skills.quantities import UNITS, to_si
 
 SKILLS = Skills.load(default_skills())
@@ -183,8 +183,16 @@ def test_twenty_one_is_a_number_of_its_own():
 
 def test_an_action_on_a_name_nobody_spoke_of_is_seen():
     action = ground(Call("bring", {"object": "box", "to": "dock_3"}), SKILLS, SITE)
-    assert unheard([action], SKILLS, SITE, "bring a box to dock 9") == "dock 3"
-    assert unheard([action], SKILLS, SITE, "bring a box to dock 3") is None
-    assert unheard([action], SKILLS, SITE, "bring it there", "a box is at dock 3") is None
-    assert unheard([action], SKILLS, SITE, "bring it to dock nine", "a box is at dock 3") == "dock 3"
-    assert unheard([ground(Call("follow", {"person": "speaker"}), SKILLS, SITE)], SKILLS, SITE, "come on") is None
+    assert unheard(action, SKILLS, SITE, "bring a box to dock 9") == ["to"]
+    assert unheard(action, SKILLS, SITE, "bring a box to dock 3") == []
+    assert unheard(action, SKILLS, SITE, "bring it there", "a box is at dock 3") == []
+    assert unheard(action, SKILLS, SITE, "bring it to dock nine", "a box is at dock 3") == ["to"]
+    assert unheard(ground(Call("follow", {"person": "speaker"}), SKILLS, SITE), SKILLS, SITE, "come on") == []
+
+
+def test_a_name_nobody_spoke_of_moves_nothing_and_is_left_out_of_a_report():
+    with pytest.raises(GroundingError, match="Did you mean dock 3"):
+        checked(Call("navigate_to", {"location": "dock_3"}), SKILLS, SITE, "go to dock 9")
+    report = Call("report_defect", {"defect_type": "crack", "location": "rack_7", "object": "tool_cart"})
+    kept = checked(report, SKILLS, SITE, "a crack in rack 7").arguments
+    assert kept == {"defect_type": "crack", "location": "rack_7"}

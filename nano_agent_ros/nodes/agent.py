@@ -17,7 +17,7 @@ from sensor_msgs.msg import BatteryState
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
-from nano_agent_ros.agent import Agent
+from nano_agent_ros.agent import MIN_CONFIDENCE, Agent
 from nano_agent_ros.msg import ActionStatus, AgentState, Transcript
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.assent import is_release
@@ -40,6 +40,7 @@ PARAMETERS = (
     Parameter("site", "warehouse", "Site file, or the name of one that ships"),
     Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
     Parameter("max_transcript_age_s", 10.0, "Words that ended longer ago are refused, in seconds", 0.1, 3600.0),
+    Parameter("min_plan_confidence", MIN_CONFIDENCE, "A plan that the model is less sure of is asked about", 0.0, 1.0),
     Parameter("min_confidence", 0.35, "Below this confidence the person is asked to say it again", 0.0, 1.0),
     Parameter("confirm_timeout_s", 20.0, "How long a plan waits for a yes, in seconds", 1.0, 600.0),
     Parameter("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
@@ -84,6 +85,7 @@ class AgentNode(ManagedNode):
                 values["skills"] or None,
                 values["site"],
                 threads=values["threads"] or None,
+                min_confidence=values["min_plan_confidence"],
             )
         except Exception as error:
             self._out.show(AgentState.ERROR, error=str(error))

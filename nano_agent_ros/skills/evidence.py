@@ -8,11 +8,11 @@ closed. It never chooses anything itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from dataclasses import replace
 
 from rapidfuzz import fuzz
 
-from nano_agent_ros.skills.ground import Action
+from nano_agent_ros.skills.ground import Action, Call, GroundingError, ground
 from nano_agent_ros.skills.registry import Skills
 from nano_agent_ros.skills.site import SPEAKER, Named, Site
 
@@ -59,22 +59,39 @@ def is_contradicted(named: Named, heard: str) -> bool:
     return False
 
 
-def unheard(actions: Iterable[Action], skills: Skills, site: Site, heard: str, earlier: str = "") -> str | None:
-    """The spoken name of the first id among the arguments that was not heard, or None.
+def unheard(action: Action, skills: Skills, site: Site, heard: str, earlier: str = "") -> list[str]:
+    """Names of the arguments whose id was not heard.
 
     `heard` is this utterance, `earlier` what was said and told before: it counts for what pronouns stand for, but not
     where this utterance names another of the same kind.
     """
-    for action in actions:
-        for argument in skills[action.skill].arguments:
-            key = str(action.arguments.get(argument.name, SPEAKER))
-            if argument.type not in NAMED_TYPES or key == SPEAKER:
-                continue
-            named = _named(site, key)
-            known = was_heard(named, heard) or (was_heard(named, earlier) and not is_contradicted(named, heard))
-            if not known:
-                return site.name_of(key)
-    return None
+    out = []
+    for argument in skills[action.skill].arguments:
+        key = str(action.arguments.get(argument.name, SPEAKER))
+        if argument.type not in NAMED_TYPES or key == SPEAKER:
+            continue
+        named = _named(site, key)
+        known = was_heard(named, heard) or (was_heard(named, earlier) and not is_contradicted(named, heard))
+        if not known:
+            out.append(argument.name)
+    return out
+
+
+def checked(call: Call, skills: Skills, site: Site, heard: str, earlier: str = "") -> Action:
+    """`ground`, and every name must have been heard; raises GroundingError.
+
+    Where nothing moves (risk none: a report, a message) an optional name that nobody spoke of is left out instead.
+    """
+    action = ground(call, skills, site)
+    missing = unheard(action, skills, site, heard, earlier)
+    if not missing:
+        return action
+    optional = {argument.name for argument in skills[call.name].arguments if argument.optional}
+    if action.risk == "none" and optional.issuperset(missing):
+        kept = {name: value for name, value in call.arguments.items() if name not in missing}
+        return ground(replace(call, arguments=kept), skills, site)
+    name = site.name_of(str(action.arguments[missing[0]]))
+    raise GroundingError(f"I don't know that name. Did you mean {name}?")
 
 
 def _named(site: Site, key: str) -> Named:

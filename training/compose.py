@@ -169,12 +169,12 @@ class Composer:
     """Draws single turns on one site in one style of speech."""
 
     def __init__(self, library: Library, site: RandomSite, rng: random.Random, style: Style) -> None:
-        self.library, self.site, self.rng, self.style = library, site, rng, style
+        self.bank, self.site, self.rng, self.style = library, site, rng, style
 
     def binding(self, entry: Entry, phrasings: Sequence[str], used: set[str] | None = None) -> Binding:
         """A fresh binding for the phrasings chosen of an entry."""
         countable = frozenset().union(*(wants_countable(p) for p in phrasings))
-        return Binding(self.rng, self.site, self.style.words, self.library.limits[entry.where], used, countable)
+        return Binding(self.rng, self.site, self.style.words, self.bank.limits[entry.where], used, countable)
 
     def single(self, single: Single, binding: Binding | None = None) -> Said:
         """One phrasing as it is; raises CannotBind."""
@@ -195,9 +195,9 @@ class Composer:
         rng = self.rng
         n = 3 if rng.random() < 0.22 else 2
         chosen: list[Single] = []
-        by_skill = self.library.by_skill
+        by_skill = self.bank.by_skill
         while len(chosen) < n:
-            part = rng.choice(self.library.parts)
+            part = rng.choice(self.bank.parts)
             if chosen and PRONOUN.search(part.phrasing) and not _carries_on(chosen[-1], part):
                 continue
             skill = part.turn.plan.calls[0][0]
@@ -209,7 +209,7 @@ class Composer:
         if n == 3:
             join = rng.choice(JOINS3)
         else:
-            joins = HELD_OUT_JOINS if self.library.split == "heldout" and rng.random() < 0.5 else JOINS
+            joins = HELD_OUT_JOINS if self.bank.split == "heldout" and rng.random() < 0.5 else JOINS
             join = rng.choices([j for j, _ in joins], [w for _, w in joins])[0]
         segments: list[Segment] = []
         for piece in re.split(r"(\{\d\})", join):
@@ -246,10 +246,10 @@ class Composer:
 
     def beyond_limits(self) -> Said:
         """A command with a number that the skill does not allow: refused; raises CannotBind."""
-        if not self.library.numeric:
+        if not self.bank.numeric:
             raise CannotBind("number")
-        single = self.rng.choice(self.library.numeric)
-        limits = self.library.limits[single.entry.where]
+        single = self.rng.choice(self.bank.numeric)
+        limits = self.bank.limits[single.entry.where]
         narrowed = {s: lim for s, lim in limits.items() if s[0] != "count" and s in slots(single.phrasing)}
         if not narrowed:
             raise CannotBind("number")
@@ -285,7 +285,7 @@ class Composer:
         return Said(out, "clarify", text=f"Which {head} do you mean?", phrasings=(single.phrasing,))
 
     def _with_slot(self, kind: str) -> Single:
-        pool = self.library.with_slot[kind]
+        pool = self.bank.with_slot[kind]
         if not pool:
             raise CannotBind(kind)
         return self.rng.choice(pool)

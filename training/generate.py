@@ -53,10 +53,10 @@ class Generator:
         entries, problems = load(folder, self.skills)
         for problem in problems:
             print(f"left out: {problem}", file=sys.stderr)
-        self.library = Library(entries, split, self.skills)
+        self.bank = Library(entries, split, self.skills)
         self.split, self.sites = split, sites
         self.names = list(self.skills.skills)
-        acts = self.library.by_skill
+        acts = self.bank.by_skill
         self.act_names = [n for n in self.names if n in acts]
         self.act_weights = [SKILL_WEIGHTS.get(n, 1.0) for n in self.act_names]
 
@@ -70,7 +70,7 @@ class Generator:
 
 class _Conversation:
     def __init__(self, generator: Generator, seed: int, index: int, per_site: int) -> None:
-        self.g, self.library = generator, generator.library
+        self.g, self.bank = generator, generator.bank
         key = f"{generator.split}:{generator.sites}:{seed}"
         self.id = f"{generator.split}-{seed}-{index}"
         here = random.Random(f"{key}:site:{index // per_site}")
@@ -79,7 +79,7 @@ class _Conversation:
         self.available = frozenset(self.listed)
         self.rng = rng = random.Random(f"{key}:{index}")
         self.style = draw_style(rng)
-        self.composer = Composer(self.library, self.site, rng, self.style)
+        self.composer = Composer(self.bank, self.site, rng, self.style)
         self.world = World(rng, self.site)
         self.turns: list[dict[str, Any]] = []
 
@@ -107,7 +107,7 @@ class _Conversation:
         """Add a turn of a kind, or a dialogue; nothing if this site has no names for what was drawn 20 times."""
         for _ in range(20):
             try:
-                if kind == "act" and self.library.dialogues and self.rng.random() < 0.13:
+                if kind == "act" and self.bank.dialogues and self.rng.random() < 0.13:
                     self._dialogue(room)
                 else:
                     said = self._said(kind)
@@ -130,7 +130,7 @@ class _Conversation:
             return made
         if kind == "clarify" and x < 0.25:
             return self.composer.ambiguous()
-        pool = self.library.by_kind[kind]
+        pool = self.bank.by_kind[kind]
         if not pool:
             raise CannotBind(kind)
         single = rng.choice(pool)
@@ -143,15 +143,15 @@ class _Conversation:
 
     def _act(self, x: float) -> Said:
         rng = self.rng
-        if x < 0.13 and self.library.parts:
+        if x < 0.13 and self.bank.parts:
             said = self.composer.composed()
-        elif x < 0.22 and self.library.multi:
-            said = self.composer.single(rng.choice(self.library.multi))
+        elif x < 0.22 and self.bank.multi:
+            said = self.composer.single(rng.choice(self.bank.multi))
         else:
             name = rng.choices(self.g.act_names, self.g.act_weights)[0]
             if name not in self.available:
                 raise CannotBind(name)
-            single = rng.choice(self.library.by_skill[name])
+            single = rng.choice(self.bank.by_skill[name])
             binding = self.composer.binding(single.entry, [single.phrasing])
             said = self._with_memory(single, binding)
         if missing_skill(said.calls, self.available):
@@ -163,7 +163,7 @@ class _Conversation:
         names = [n for n in self.g.act_names if n not in self.available]
         if not names:
             raise CannotBind("missing skill")
-        single = self.rng.choice(self.library.by_skill[self.rng.choice(names)])
+        single = self.rng.choice(self.bank.by_skill[self.rng.choice(names)])
         said = self.composer.single(single)
         return Said(said.segments, "refuse", [], missing_skill(said.calls, self.available), said.facts, said.phrasings)
 
@@ -201,7 +201,7 @@ class _Conversation:
         return any(word in text and (key in self.world.seen) for word, key in UNTOLD.items())
 
     def _dialogue(self, room: int) -> None:
-        entry, options = self.rng.choice(self.library.dialogues)
+        entry, options = self.rng.choice(self.bank.dialogues)
         if len(entry.turns) > room:
             raise CannotBind("room")
         phrasings = [self.rng.choice(o) for o in options]

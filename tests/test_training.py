@@ -18,7 +18,7 @@ from nano_agent_ros.quantize.convert import convert
 from nano_agent_ros.quantize.int4 import QuantizeError, dequantize_rows, fake_quantize, quantize_rows
 from training import train
 from training.optim import orthogonalised
-from training.shards import Order, read_units
+from training.shards import OPEN_AT_START, Order, read_units
 
 CONFIG = {
     "model_type": "nemotron_h", "hybrid_override_pattern": "M-*", "vocab_size": 64, "hidden_size": 64,
@@ -97,7 +97,7 @@ def test_a_shared_prefix_gives_the_loss_and_gradient_of_whole_conversations(shar
 
 def test_short_conversations_come_first_and_all_take_part_in_the_end():
     order = Order(100, seed=0)
-    assert {order.next(0.0) for _ in range(60)} == set(range(30))
+    assert {order.next(0.0) for _ in range(60)} == set(range(round(100 * OPEN_AT_START)))
     later = [order.next(0.5) for _ in range(70)]
     assert set(range(30, 100)) == set(later)
 

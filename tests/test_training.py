@@ -97,9 +97,10 @@ def test_a_shared_prefix_gives_the_loss_and_gradient_of_whole_conversations(shar
 
 def test_short_conversations_come_first_and_all_take_part_in_the_end():
     order = Order(100, seed=0)
-    assert {order.next(0.0) for _ in range(60)} == set(range(round(100 * OPEN_AT_START)))
-    later = [order.next(0.5) for _ in range(70)]
-    assert set(range(30, 100)) == set(later)
+    first = round(100 * OPEN_AT_START)
+    assert {order.next(0.0) for _ in range(60)} == set(range(first))
+    later = [order.next(0.5) for _ in range(100 - first)]  # those not yet used come first
+    assert set(later) == set(range(first, 100))
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one():

@@ -72,6 +72,9 @@ def main() -> None:
     data = (work / "train", "--valid", work / "valid.npz")
     step("train", run / "finished", "training.train", *data, "--out", run, *options)
     (run / "finished").touch()
+    card = args.out / "README.md"
+    if card.exists():  # its numbers are those of the last model: measure again with nano-agent eval
+        shutil.copy(card, run / "model")
     convert(run / "model", args.out)
 
 

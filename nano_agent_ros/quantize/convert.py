@@ -21,6 +21,7 @@ _COMPANIONS = (
     "special_tokens_map.json",
     "chat_template.jinja",
     "generation_config.json",
+    "README.md",  # the model card
 )
 _EMBEDDINGS, _HEAD = "backbone.embeddings.weight", "lm_head.weight"
 

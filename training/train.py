@@ -5,7 +5,8 @@
 
 The folder of --model holds tokenizer.json and the like (training.tokenizer); they are copied beside the weights.
 After --qat-from of the budget the network computes in INT4 as the engine will, and ends on weights that quantize
-without loss. A run that was cut off goes on with --resume.
+without loss. A run that was cut off goes on with --resume. To see what INT4 costs, take the state before it,
+before_qat.pt, as the run.pt of another folder and go on there with --resume --qat-from 2.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from nano_agent_ros.model.checkpoint import save_checkpoint
+from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from nano_agent_ros.model.config import NemotronHConfig
 from nano_agent_ros.model.network import NemotronH, NetworkState, initialise
 from nano_agent_ros.quantize import qat
@@ -104,6 +105,8 @@ class Run:
         self.args, self.units = args, units
         self.network = NemotronH(config)
         initialise(self.network, args.seed)
+        if args.init:
+            self.network.load_state_dict(load_checkpoint(args.init).state_dict())
         self.optimizers = optimizers(self.network, args.optimizer, args.lr, args.muon_lr)
         self.order = Order(len(units), args.seed)
         self.at = Progress()
@@ -119,12 +122,13 @@ class Run:
         begun = time.perf_counter()
         progress = self.progress()
         if not self.at.quantized and progress >= self.args.qat_from:
+            self.save(self.args.out / "before_qat.pt")
             self.quantize()
         if self.at.quantized and self.at.step % 50 == 0:
             qat.refresh(self.network)
         chosen: list[Unit] = []
         while not chosen or sum(u.processed for u in chosen) < self.args.batch_tokens:
-            chosen.append(self.units[self.order.next(progress)])
+            chosen.append(self.units[self.order.next(1.0 if self.args.init else progress)])
         weight = sum(u.total_weight for u in chosen)
         scale = learning_rate_scale(progress, self.args.warm_up, self.args.floor)
         for optimizer in self.optimizers:
@@ -254,6 +258,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=65.0, help="budget of training time")
     parser.add_argument("--steps", type=int, help="budget in steps instead")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="checkpoint to go on from, on all the data at once; default: random weights")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a step, prefixes included")
     parser.add_argument("--rows", type=int, default=16, help="conversations that share one pass over a prefix")

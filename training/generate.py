@@ -14,6 +14,7 @@ import multiprocessing
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,12 @@ UNTOLD = {
 class Generator:
     """Conversations of one split. `conversation(seed, index)` is the same for ever for the same banks."""
 
-    def __init__(self, split: str = "train", sites: str = "train", folder: Path = PHRASES) -> None:
+    def __init__(
+        self, split: str = "train", sites: str = "train", folder: Path = PHRASES, misheard: bool = True
+    ) -> None:
         """`sites` heldout names half of the things by words that training sites never use.
+
+        With `misheard` some words are those that speech recognition takes for the ones said.
 
         Entries that are wrong are left out with a warning; `python -m training.banks` lists them.
         """
@@ -54,7 +59,7 @@ class Generator:
         for problem in problems:
             print(f"left out: {problem}", file=sys.stderr)
         self.bank = Library(entries, split, self.skills)
-        self.split, self.sites = split, sites
+        self.split, self.sites, self.misheard = split, sites, misheard
         self.names = list(self.skills.skills)
         acts = self.bank.by_skill
         self.act_names = [n for n in self.names if n in acts]
@@ -78,7 +83,7 @@ class _Conversation:
         self.listed = self._draw_skills(here)
         self.available = frozenset(self.listed)
         self.rng = rng = random.Random(f"{key}:{index}")
-        self.style = draw_style(rng)
+        self.style = draw_style(rng) if generator.misheard else replace(draw_style(rng), noise=0.0)
         self.composer = Composer(self.bank, self.site, rng, self.style)
         self.world = World(rng, self.site)
         self.turns: list[dict[str, Any]] = []

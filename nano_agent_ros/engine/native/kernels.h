@@ -11,16 +11,19 @@ namespace nano {
 
 constexpr std::size_t kGroup = 64;        // inputs that share one scale
 constexpr std::size_t kPanelRows = 16;    // rows interleaved in one panel
-constexpr std::size_t kPanelBytes = 544;  // 16 rows x 64 inputs: 512 bytes of nibbles, 16 float16 scales
 
-// INT4 weights [rows, cols] in panels: ceil(rows / 16) x (cols / 64) blocks of kPanelBytes.
-struct Int4Matrix {
+// Quantized weights [rows, cols] in panels: ceil(rows / 16) x (cols / 64) blocks, each the weights of 16 rows x 64 inputs
+// at 4 or 8 bits and then 16 float16 scales. docs/artifact.md has the order of the bytes.
+struct PanelMatrix {
     const std::uint8_t* panels = nullptr;
     const float* bias = nullptr;  // [rows], or null
     std::size_t rows = 0;
     std::size_t cols = 0;
+    std::size_t bits = 4;  // 4: q + 8 in a nibble; 8: q + 128 in a byte
 
     std::size_t groups() const { return cols / kGroup; }
+    std::size_t weight_bytes() const { return kPanelRows * kGroup * bits / 8; }  // of a block, before its scales
+    std::size_t block_bytes() const { return weight_bytes() + 2 * kPanelRows; }
     std::size_t panel_count() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
@@ -28,7 +31,7 @@ struct Int4Matrix {
 struct Int8Rows {
     std::int8_t* values = nullptr;    // [tokens, cols]
     float* scales = nullptr;          // [tokens, groups]
-    std::int32_t* offsets = nullptr;  // [tokens, groups]: -8 x sum of the group's values, the weights' zero point
+    std::int32_t* offsets = nullptr;  // [tokens, groups]: -8 x sum of the group's values, the zero point of INT4 weights
     const float* source = nullptr;    // [tokens, cols]
 };
 
@@ -71,7 +74,7 @@ struct KernelSet {
     // Per group: scale = max|x| / 127, value = round to even(x * (127 / max|x|)).
     void (*quantize_row)(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
     // y[t, row] = bias[row] + sum over groups, in order, of int dot product * (weight scale * activation scale).
-    void (*matmul)(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+    void (*matmul)(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
                    std::size_t tokens, float* y, std::size_t y_stride);
     // y = x * weight / sqrt(mean(x^2) + eps)
     void (*rms_norm)(const float* x, const float* weight, std::size_t n, float eps, float* y);
@@ -103,7 +106,7 @@ const KernelSet* find_kernels(const char* name);
 
 namespace portable {
 void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
-void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
             std::size_t tokens, float* y, std::size_t y_stride);
 void rms_norm(const float* x, const float* weight, std::size_t n, float eps, float* y);
 void gated_norm(const float* y, const float* gate, const float* weight, std::size_t n, std::size_t group, float eps,
@@ -117,7 +120,7 @@ void add(float* x, const float* y, std::size_t n);
 
 namespace avx512 {
 void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
-void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
             std::size_t tokens, float* y, std::size_t y_stride);
 void rms_norm(const float* x, const float* weight, std::size_t n, float eps, float* y);
 void gated_norm(const float* y, const float* gate, const float* weight, std::size_t n, std::size_t group, float eps,

@@ -1,4 +1,4 @@
-// INT4 x INT8 matrix product with AVX-512 VNNI: one vector holds the 16 rows of a panel.
+// Matrix product of INT4 or INT8 weights and INT8 activations with AVX-512 VNNI: one vector holds the 16 rows of a panel.
 //
 // Nothing from the standard library here: a template instantiated with these compiler flags could be picked by the
 // linker for the whole library, and then fail on a processor without AVX-512.
@@ -11,21 +11,28 @@ namespace nano::avx512 {
 namespace {
 
 constexpr std::size_t kTile = 8;                // tokens that share one unpacking of a block
-constexpr std::size_t kPrefetch = 4 * kPanelBytes;  // bytes ahead; 2 to 4 KB reaches the memory's bandwidth
+constexpr std::size_t kPrefetch = 2176;  // bytes ahead; 2 to 4 KB reaches the memory's bandwidth
 
 struct Block {
-    __m512i nibbles[16];
+    __m512i quads[16];  // four inputs of each row, as q + 8 or q + 128
     __m512 scales;
 };
 
+template <std::size_t Bits>
 inline __attribute__((always_inline)) Block unpack(const std::uint8_t* block) {
     const __m512i mask = _mm512_set1_epi8(15);
     Block b;
+    if constexpr (Bits == 8) {
+#pragma GCC unroll 16
+        for (std::size_t j = 0; j < 16; ++j) b.quads[j] = _mm512_loadu_si512(block + 64 * j);
+        b.scales = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + 1024)));
+        return b;
+    }
 #pragma GCC unroll 8
     for (std::size_t j = 0; j < 8; ++j) {
         const __m512i v = _mm512_loadu_si512(block + 64 * j);
-        b.nibbles[2 * j] = _mm512_and_si512(v, mask);
-        b.nibbles[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), mask);
+        b.quads[2 * j] = _mm512_and_si512(v, mask);
+        b.quads[2 * j + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), mask);
     }
     b.scales = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + 512)));
     return b;
@@ -39,29 +46,30 @@ inline __attribute__((always_inline)) __m512 accumulate(const Block& b, const st
     for (std::size_t j = 0; j < 8; ++j) {
         std::int32_t quad[2];
         __builtin_memcpy(quad, x + 8 * j, sizeof quad);
-        even = _mm512_dpbusd_epi32(even, b.nibbles[2 * j], _mm512_set1_epi32(quad[0]));
-        odd = _mm512_dpbusd_epi32(odd, b.nibbles[2 * j + 1], _mm512_set1_epi32(quad[1]));
+        even = _mm512_dpbusd_epi32(even, b.quads[2 * j], _mm512_set1_epi32(quad[0]));
+        odd = _mm512_dpbusd_epi32(odd, b.quads[2 * j + 1], _mm512_set1_epi32(quad[1]));
     }
     const __m512 dots = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
     return _mm512_fmadd_ps(dots, _mm512_mul_ps(b.scales, _mm512_set1_ps(scale)), sum);
 }
 
-template <std::size_t Tokens>
-inline __attribute__((always_inline)) void panel_tile(const std::uint8_t* panel, const Int4Matrix& w,
+template <std::size_t Bits, std::size_t Tokens>
+inline __attribute__((always_inline)) void panel_tile(const std::uint8_t* panel, const PanelMatrix& w,
                                                       const Int8Rows& x, std::size_t token, __m512 (&sums)[Tokens]) {
     const std::size_t groups = w.groups();
     for (std::size_t t = 0; t < Tokens; ++t) sums[t] = _mm512_setzero_ps();
     for (std::size_t g = 0; g < groups; ++g) {
-        const std::uint8_t* block = panel + g * kPanelBytes;
-#pragma GCC unroll 9
-        for (std::size_t line = 0; line < 9; ++line) {
+        const std::uint8_t* block = panel + g * w.block_bytes();
+#pragma GCC unroll 17
+        for (std::size_t line = 0; line < (Bits == 8 ? 17 : 9); ++line) {
             _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetch + 64 * line, _MM_HINT_T0);
         }
-        const Block b = unpack(block);
+        const Block b = unpack<Bits>(block);
 #pragma GCC unroll 8
         for (std::size_t t = 0; t < Tokens; ++t) {
             const std::size_t at = (token + t) * groups + g;
-            sums[t] = accumulate(b, x.values + (token + t) * w.cols + g * kGroup, x.scales[at], x.offsets[at], sums[t]);
+            sums[t] = accumulate(b, x.values + (token + t) * w.cols + g * kGroup, x.scales[at],
+                                 Bits == 8 ? 16 * x.offsets[at] : x.offsets[at], sums[t]);
         }
     }
 }
@@ -95,11 +103,12 @@ void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* 
     }
 }
 
-void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+template <std::size_t Bits>
+static void matmul_bits(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
             std::size_t tokens, float* y, std::size_t y_stride) {
     const std::size_t groups = w.groups();
     for (std::size_t p = panel_begin; p < panel_end; ++p) {
-        const std::uint8_t* panel = w.panels + p * groups * kPanelBytes;
+        const std::uint8_t* panel = w.panels + p * groups * w.block_bytes();
         const std::size_t first = p * kPanelRows;
         const std::size_t left = w.rows - first;
         const __mmask16 valid = left >= kPanelRows ? static_cast<__mmask16>(0xFFFF)
@@ -108,17 +117,22 @@ void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end,
         std::size_t t = 0;
         for (; t + kTile <= tokens; t += kTile) {
             __m512 sums[kTile];
-            panel_tile<kTile>(panel, w, x, t, sums);
+            panel_tile<Bits, kTile>(panel, w, x, t, sums);
             for (std::size_t i = 0; i < kTile; ++i) {
                 _mm512_mask_storeu_ps(y + (t + i) * y_stride + first, valid, _mm512_add_ps(sums[i], bias));
             }
         }
         for (; t < tokens; ++t) {
             __m512 sums[1];
-            panel_tile<1>(panel, w, x, t, sums);
+            panel_tile<Bits, 1>(panel, w, x, t, sums);
             _mm512_mask_storeu_ps(y + t * y_stride + first, valid, _mm512_add_ps(sums[0], bias));
         }
     }
+}
+
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride) {
+    (w.bits == 8 ? matmul_bits<8> : matmul_bits<4>)(w, panel_begin, panel_end, x, tokens, y, y_stride);
 }
 
 }  // namespace nano::avx512

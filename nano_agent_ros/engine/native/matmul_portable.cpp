@@ -1,4 +1,4 @@
-// INT4 x INT8 matrix product, plain reference.
+// Matrix product of INT4 or INT8 weights and INT8 activations, plain reference.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -43,9 +43,18 @@ void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* 
     }
 }
 
-// The weights of a panel block as q: levels[n][i] for row n, input i. The block holds 8 runs of 64 bytes; byte 4 n + k
-// of run j has, for row n, input 8 j + k in its low nibble and input 8 j + 4 + k in its high one, each as q + 8.
-static void unpack(const std::uint8_t* block, std::int16_t (&levels)[kPanelRows][kGroup]) {
+// The weights of a panel block as q: levels[n][i] for row n, input i. An INT4 block holds 8 runs of 64 bytes; byte 4 n + k
+// of run j has, for row n, input 8 j + k in its low nibble and input 8 j + 4 + k in its high one, each as q + 8. An INT8
+// block holds 16 runs; byte 4 n + k of run j is input 4 j + k as q + 128.
+static void unpack(const std::uint8_t* block, std::size_t bits, std::int16_t (&levels)[kPanelRows][kGroup]) {
+    if (bits == 8) {
+        for (std::size_t n = 0; n < kPanelRows; ++n) {
+            for (std::size_t i = 0; i < kGroup; ++i) {
+                levels[n][i] = static_cast<std::int16_t>(block[64 * (i / 4) + 4 * n + i % 4] - 128);
+            }
+        }
+        return;
+    }
     for (std::size_t n = 0; n < kPanelRows; ++n) {
         for (std::size_t j = 0; j < 8; ++j) {
             for (std::size_t k = 0; k < 4; ++k) {
@@ -57,7 +66,7 @@ static void unpack(const std::uint8_t* block, std::int16_t (&levels)[kPanelRows]
     }
 }
 
-void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
             std::size_t tokens, float* y, std::size_t y_stride) {
     const std::size_t groups = w.groups();
     for (std::size_t p = panel_begin; p < panel_end; ++p) {
@@ -65,9 +74,9 @@ void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end,
         const std::size_t valid = std::min(kPanelRows, w.rows - first);
         for (std::size_t t = 0; t < tokens; ++t) std::fill_n(y + t * y_stride + first, valid, 0.0F);
         for (std::size_t g = 0; g < groups; ++g) {
-            const std::uint8_t* block = w.panels + (p * groups + g) * kPanelBytes;
+            const std::uint8_t* block = w.panels + (p * groups + g) * w.block_bytes();
             std::int16_t levels[kPanelRows][kGroup];
-            unpack(block, levels);
+            unpack(block, w.bits, levels);
             for (std::size_t t = 0; t < tokens; ++t) {
                 // 16-bit copies, so that compilers see a product that every processor can do for several at once.
                 std::int16_t in[kGroup];
@@ -76,7 +85,7 @@ void matmul(const Int4Matrix& w, std::size_t panel_begin, std::size_t panel_end,
                     std::int32_t dot = 0;
                     for (std::size_t i = 0; i < kGroup; ++i) dot += levels[n][i] * in[i];
                     std::uint16_t half;
-                    std::memcpy(&half, block + 512 + 2 * n, sizeof half);
+                    std::memcpy(&half, block + w.weight_bytes() + 2 * n, sizeof half);
                     y[t * y_stride + first + n] +=
                         static_cast<float>(dot) * (half_to_float(half) * x.scales[t * groups + g]);
                 }

@@ -29,7 +29,7 @@ enum {
     NANO_INTERNAL = -5
 };
 
-enum { NANO_INT4_PANELS = 0, NANO_FLOAT32 = 1, NANO_FLOAT16 = 2 };
+enum { NANO_INT4_PANELS = 0, NANO_FLOAT32 = 1, NANO_FLOAT16 = 2, NANO_INT8_PANELS = 3 };
 
 typedef struct nano_engine nano_engine;
 typedef struct nano_state nano_state;

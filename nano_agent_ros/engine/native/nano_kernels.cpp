@@ -18,11 +18,12 @@ int with_set(const char* set, const Body& body) {
 
 }  // namespace
 
-int nano_kernel_linear(const char* set, const uint8_t* panels, const float* bias, int64_t rows, int64_t cols,
-                       const float* x, int64_t tokens, float* y) {
+int nano_kernel_linear(const char* set, const uint8_t* panels, int64_t bits, const float* bias, int64_t rows,
+                       int64_t cols, const float* x, int64_t tokens, float* y) {
     return with_set(set, [&](const nano::KernelSet& k) {
-        nano::Int4Matrix w;
+        nano::PanelMatrix w;
         w.panels = panels;
+        w.bits = size(bits);
         w.bias = bias;
         w.rows = size(rows);
         w.cols = size(cols);

@@ -10,9 +10,9 @@
 extern "C" {
 #endif
 
-/* x [tokens, cols] and INT4 panels to y [tokens, rows]; bias [rows] may be NULL. */
-NANO_API int nano_kernel_linear(const char *set, const uint8_t *panels, const float *bias, int64_t rows, int64_t cols,
-                                const float *x, int64_t tokens, float *y);
+/* x [tokens, cols] and panels of 4 or 8 bits to y [tokens, rows]; bias [rows] may be NULL. */
+NANO_API int nano_kernel_linear(const char *set, const uint8_t *panels, int64_t bits, const float *bias, int64_t rows,
+                                int64_t cols, const float *x, int64_t tokens, float *y);
 /* values [cols], scales and offsets [cols / 64] */
 NANO_API int nano_kernel_quantize(const char *set, const float *x, int64_t cols, int8_t *values, float *scales,
                                   int32_t *offsets);

@@ -153,7 +153,7 @@ Int8Rows Network::quantize(const float* x, std::size_t cols, std::size_t count) 
     return out;
 }
 
-void Network::linear(const Int4Matrix& w, const Int8Rows& x, std::size_t count, float* y) {
+void Network::linear(const PanelMatrix& w, const Int8Rows& x, std::size_t count, float* y) {
     pool_.parallel_for(w.panel_count(), grain_for(kPanelRows * w.cols * count), [&](std::size_t begin, std::size_t end) {
         kernels.matmul(w, begin, end, x, count, y, w.rows);
     });

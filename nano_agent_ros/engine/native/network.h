@@ -46,7 +46,7 @@ private:
     void run_chunk(State& state, const std::int64_t* tokens, std::size_t count, float* logits, bool every);
     Int8Rows norm_and_quantize(const float* weight, std::size_t count);
     Int8Rows quantize(const float* x, std::size_t cols, std::size_t count);
-    void linear(const Int4Matrix& w, const Int8Rows& x, std::size_t count, float* y);
+    void linear(const PanelMatrix& w, const Int8Rows& x, std::size_t count, float* y);
     void add_update(std::size_t count);
     void mamba(const MambaWeights& w, MambaState& s, const Int8Rows& x, std::size_t count);
     void convolve(const MambaWeights& w, const MambaState& s, std::size_t count);

@@ -50,22 +50,28 @@ public:
         return reinterpret_cast<const std::uint16_t*>(bytes(name, NANO_FLOAT16, rows, cols, rows * cols * 2));
     }
 
-    Int4Matrix matrix(const std::string& stem, std::size_t rows, std::size_t cols) const {
+    PanelMatrix matrix(const std::string& stem, std::size_t rows, std::size_t cols) const {
         if (cols % kGroup != 0) throw Error(NANO_INVALID, stem + ": input dimension is no multiple of 64");
-        Int4Matrix m;
+        PanelMatrix m;
         m.rows = rows;
         m.cols = cols;
-        m.panels = bytes(stem + ".weight", NANO_INT4_PANELS, rows, cols, m.panel_count() * m.groups() * kPanelBytes);
+        m.bits = named(stem + ".weight").kind == NANO_INT8_PANELS ? 8 : 4;
+        m.panels = bytes(stem + ".weight", m.bits == 8 ? NANO_INT8_PANELS : NANO_INT4_PANELS, rows, cols,
+                         m.panel_count() * m.groups() * m.block_bytes());
         m.bias = optional_vector(stem + ".bias", rows);
         return m;
     }
 
 private:
-    const std::uint8_t* bytes(const std::string& name, std::int64_t kind, std::size_t rows, std::size_t cols,
-                              std::size_t nbytes) const {
+    const nano_tensor& named(const std::string& name) const {
         const auto found = by_name_.find(name);
         if (found == by_name_.end()) throw Error(NANO_DAMAGED, "the weights lack tensor " + name);
-        const nano_tensor& t = *found->second;
+        return *found->second;
+    }
+
+    const std::uint8_t* bytes(const std::string& name, std::int64_t kind, std::size_t rows, std::size_t cols,
+                              std::size_t nbytes) const {
+        const nano_tensor& t = named(name);
         if (t.kind != kind || t.rows != static_cast<std::int64_t>(rows) || t.cols != static_cast<std::int64_t>(cols) ||
             t.nbytes != nbytes) {
             throw Error(NANO_DAMAGED, "tensor " + name + " does not have the type and shape that config.json asks for");
@@ -170,7 +176,7 @@ Weights::Weights(const std::string& path, const Config& c, const nano_tensor* te
             layer.mlp.up = table.matrix(mixer + "up_proj", c.intermediate_size, c.hidden_size);
             layer.mlp.down = table.matrix(mixer + "down_proj", c.hidden_size, c.intermediate_size);
         }
-        for (const Int4Matrix* m : {&layer.mamba.in_proj, &layer.mamba.out_proj, &layer.attention.q, &layer.attention.k,
+        for (const PanelMatrix* m : {&layer.mamba.in_proj, &layer.mamba.out_proj, &layer.attention.q, &layer.attention.k,
                                     &layer.attention.v, &layer.attention.o, &layer.mlp.up, &layer.mlp.down}) {
             weight_count_ += m->rows * m->cols;
         }

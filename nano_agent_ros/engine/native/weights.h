@@ -32,7 +32,7 @@ struct Config {
 };
 
 struct MambaWeights {
-    Int4Matrix in_proj, out_proj;
+    PanelMatrix in_proj, out_proj;
     AlignedVector<float> conv;  // [kernel, channels], transposed from the file's [channels, kernel]
     const float* conv_bias = nullptr;
     const float* dt_bias = nullptr;
@@ -42,11 +42,11 @@ struct MambaWeights {
 };
 
 struct AttentionWeights {
-    Int4Matrix q, k, v, o;
+    PanelMatrix q, k, v, o;
 };
 
 struct MlpWeights {
-    Int4Matrix up, down;
+    PanelMatrix up, down;
 };
 
 struct LayerWeights {
@@ -79,11 +79,11 @@ public:
     Weights(const std::string& path, const Config& config, const nano_tensor* tensors, std::size_t count);
 
     void embed(std::size_t token, float* out) const;
-    std::size_t weight_count() const { return weight_count_; }  // of the INT4 matrices
+    std::size_t weight_count() const { return weight_count_; }  // of the quantized matrices
 
     std::vector<LayerWeights> layers;
     const float* final_norm = nullptr;
-    Int4Matrix lm_head;
+    PanelMatrix lm_head;
 
 private:
     MappedFile file_;

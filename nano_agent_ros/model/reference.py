@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .config import ATTENTION, MAMBA, NemotronHConfig
+from .config import ATTENTION, MAMBA, MLP, NemotronHConfig
 
 Load = Callable[[str], np.ndarray]
 """Gives a tensor by its published name, float32 (the two tables may be anything whose rows can be indexed and turn
@@ -20,6 +20,7 @@ Observe = Callable[[str, np.ndarray], None]
 """Is told of each linear layer before it is run: its name without `.weight`, and its inputs, float32 [B * T, in]."""
 
 EMBEDDINGS, FINAL_NORM, HEAD = "backbone.embeddings.weight", "backbone.norm_f.weight", "lm_head"
+LAST_LINEAR = {MAMBA: "out_proj", ATTENTION: "o_proj", MLP: "down_proj"}
 _HEAD_ROWS_AT_ONCE = 8192
 _QUERIES_AT_ONCE = 1024
 
@@ -43,10 +44,26 @@ def run_layer(
     config: NemotronHConfig, index: int, hidden: np.ndarray, load: Load, observe: Observe | None = None
 ) -> np.ndarray:
     """Run layer `index` over hidden, float32 [B, T, hidden], from its empty state; return the same shape."""
-    stem = f"backbone.layers.{index}"
-    normed = rms_norm(hidden, load(f"{stem}.norm.weight"), config.layer_norm_epsilon)
-    run = {MAMBA: _mamba, ATTENTION: _attention}.get(config.layers[index], _mlp)
-    return hidden + run(config, f"{stem}.mixer", normed, load, observe)
+    normed = rms_norm(hidden, load(f"backbone.layers.{index}.norm.weight"), config.layer_norm_epsilon)
+    inner = run_inner(config, index, normed, load, observe)
+    return hidden + run_last(config, index, inner, load, observe)
+
+
+def run_inner(
+    config: NemotronHConfig, index: int, normed: np.ndarray, load: Load, observe: Observe | None = None
+) -> np.ndarray:
+    """Run the mixer of layer `index` over its normed inputs [B, T, hidden] up to what its last linear layer takes."""
+    inner = {MAMBA: _mamba, ATTENTION: _attention, MLP: _mlp}[config.layers[index]]
+    return inner(config, f"backbone.layers.{index}.mixer", normed, load, observe)
+
+
+def run_last(
+    config: NemotronHConfig, index: int, inner: np.ndarray, load: Load, observe: Observe | None = None
+) -> np.ndarray:
+    """Run the last linear layer of layer `index` over [B, T, in]; return what is added to the residual stream."""
+    kind = config.layers[index]
+    bias = {MAMBA: config.use_bias, ATTENTION: config.attention_bias, MLP: config.mlp_bias}[kind]
+    return _linear(f"backbone.layers.{index}.mixer.{LAST_LINEAR[kind]}", inner, load, observe, bias)
 
 
 def head_logits(config: NemotronHConfig, hidden: np.ndarray, load: Load, observe: Observe | None = None) -> np.ndarray:
@@ -125,8 +142,7 @@ def _mamba(config: NemotronHConfig, stem: str, u: np.ndarray, load: Load, observ
         batch, length, config.n_groups, config.group_dim
     )
     weight = load(f"{stem}.norm.weight").reshape(-1)
-    normed = rms_norm(gated, np.float32(1).reshape(1), config.layer_norm_epsilon).reshape(batch, length, -1) * weight
-    return _linear(f"{stem}.out_proj", normed, load, observe, config.use_bias)
+    return rms_norm(gated, np.ones(1, np.float32), config.layer_norm_epsilon).reshape(batch, length, -1) * weight
 
 
 def _attention(config: NemotronHConfig, stem: str, u: np.ndarray, load: Load, observe: Observe | None) -> np.ndarray:
@@ -148,12 +164,12 @@ def _attention(config: NemotronHConfig, stem: str, u: np.ndarray, load: Load, ob
                 scores[np.arange(end) > np.arange(begin, end)[:, None]] = -np.inf
                 scores = np.exp(scores - scores.max(axis=1, keepdims=True))
                 out[i, begin:end, head] = scores / scores.sum(axis=1, keepdims=True) @ values[:end]
-    return _linear(f"{stem}.o_proj", out.reshape(batch, length, -1), load, observe, config.attention_bias)
+    return out.reshape(batch, length, -1)
 
 
 def _mlp(config: NemotronHConfig, stem: str, u: np.ndarray, load: Load, observe: Observe | None) -> np.ndarray:
     up = _linear(f"{stem}.up_proj", u, load, observe, config.mlp_bias)
-    return _linear(f"{stem}.down_proj", np.square(np.maximum(up, 0)), load, observe, config.mlp_bias)
+    return np.square(np.maximum(up, 0))
 
 
 def _linear(stem: str, x: np.ndarray, load: Load, observe: Observe | None, bias: bool) -> np.ndarray:

@@ -217,12 +217,23 @@ def test_the_scan_is_the_recurrence(kernels, seed, tokens, per_group, groups, he
 )  # fmt: skip
 def test_attention_is_the_softmax_average_of_the_values(kernels, seed, count, cut, head_dim, peaked):
     query = normal(seed, head_dim, scale=20.0 if peaked else 1.0)
-    keys, values = normal(seed + 1, count, head_dim), normal(seed + 2, count, head_dim)
+    keys, values = (normal(seed + i, count, head_dim).astype(np.float16) for i in (1, 2))
     out, scale = np.empty(head_dim, np.float32), float(head_dim) ** -0.5
     call("attend", kernels, query, keys, values, count, int(cut * count), head_dim, scale, out)
     scores = keys.astype(np.float64) @ query * scale
     weights = np.exp(scores - scores.max())
     np.testing.assert_allclose(out, weights @ values / weights.sum(), rtol=1e-3, atol=1e-4)
+
+
+@each_set
+@few
+@given(x=st.lists(st.floats(width=32) | st.floats(-(2**-14), 2**-14, width=32), min_size=1, max_size=50))
+def test_half_precision_is_rounded_to_even_and_stays_finite(kernels, x):
+    x = np.array(x, np.float32)
+    out = np.empty(len(x), np.uint16)
+    call("to_half", kernels, x, len(x), out)
+    bounded = np.copysign(np.minimum(np.nan_to_num(np.abs(x), nan=np.inf), 65504), x).astype(np.float32)
+    assert np.array_equal(out, bounded.astype(np.float16).view(np.uint16))
 
 
 @each_set

@@ -161,7 +161,7 @@ def state_spec(config: NemotronHConfig, window: int, sinks: int) -> StateSpec:
     for i, layer in enumerate(config.layers):
         if layer == ATTENTION:
             kv = (sinks + window, 2, config.num_key_value_heads, config.head_dim)
-            tensors.append(TensorSpec(f"layers.{i}.kv", kv, "float32"))
+            tensors.append(TensorSpec(f"layers.{i}.kv", kv, "float16"))
     return StateSpec(tuple(tensors))
 
 

@@ -18,6 +18,10 @@ struct Running {
     float total;
 };
 
+inline __attribute__((always_inline)) __m512 load_half(const std::uint16_t* x) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+
 // The sums of the elements of four vectors.
 inline __attribute__((always_inline)) __m128 reduce_four(__m512 a, __m512 b, __m512 c, __m512 d) {
     const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -30,14 +34,14 @@ inline __attribute__((always_inline)) __m128 reduce_four(__m512 a, __m512 b, __m
 }
 
 template <std::size_t Vectors>
-inline __attribute__((always_inline)) __m512 dot(const __m512 (&query)[Vectors], const float* key) {
-    __m512 sum = _mm512_mul_ps(query[0], _mm512_loadu_ps(key));
-    for (std::size_t v = 1; v < Vectors; ++v) sum = _mm512_fmadd_ps(query[v], _mm512_loadu_ps(key + 16 * v), sum);
+inline __attribute__((always_inline)) __m512 dot(const __m512 (&query)[Vectors], const std::uint16_t* key) {
+    __m512 sum = _mm512_mul_ps(query[0], load_half(key));
+    for (std::size_t v = 1; v < Vectors; ++v) sum = _mm512_fmadd_ps(query[v], load_half(key + 16 * v), sum);
     return sum;
 }
 
 template <std::size_t Vectors>
-inline __attribute__((always_inline)) void score_block(const __m512 (&query)[Vectors], const float* keys,
+inline __attribute__((always_inline)) void score_block(const __m512 (&query)[Vectors], const std::uint16_t* keys,
                                                        std::size_t count, float scale, float (&scores)[kBlock]) {
     constexpr std::size_t dim = 16 * Vectors;
     const __m128 scales = _mm_set1_ps(scale);
@@ -53,8 +57,8 @@ inline __attribute__((always_inline)) void score_block(const __m512 (&query)[Vec
 }
 
 template <std::size_t Vectors>
-inline __attribute__((always_inline)) void attend_block(const __m512 (&query)[Vectors], const float* keys,
-                                                        const float* values, std::size_t count, float scale,
+inline __attribute__((always_inline)) void attend_block(const __m512 (&query)[Vectors], const std::uint16_t* keys,
+                                                        const std::uint16_t* values, std::size_t count, float scale,
                                                         Running<Vectors>& run) {
     constexpr std::size_t dim = 16 * Vectors;
     float scores[kBlock];
@@ -78,7 +82,7 @@ inline __attribute__((always_inline)) void attend_block(const __m512 (&query)[Ve
     for (std::size_t i = 0; i < count; ++i) {
         const __m512 weight = _mm512_set1_ps(scores[i]);
         for (std::size_t v = 0; v < Vectors; ++v) {
-            run.sum[v] = _mm512_fmadd_ps(weight, _mm512_loadu_ps(values + i * dim + 16 * v), run.sum[v]);
+            run.sum[v] = _mm512_fmadd_ps(weight, load_half(values + i * dim + 16 * v), run.sum[v]);
         }
     }
 }

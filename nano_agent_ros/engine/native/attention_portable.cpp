@@ -8,9 +8,9 @@
 
 namespace nano::portable {
 
-static float score(const AttendArgs& a, const float* key) {
+static float score(const AttendArgs& a, const std::uint16_t* key) {
     float dot = 0.0F;
-    for (std::size_t d = 0; d < a.head_dim; ++d) dot += a.query[d] * key[d];
+    for (std::size_t d = 0; d < a.head_dim; ++d) dot += a.query[d] * half_to_float(key[d]);
     return dot * a.scale;
 }
 
@@ -26,9 +26,9 @@ void attend(const AttendArgs& a) {
     for (std::size_t r = 0; r < a.run_count; ++r) {
         for (std::size_t i = 0; i < a.runs[r].count; ++i) {
             const float weight = std::exp(score(a, a.runs[r].keys + i * a.head_dim) - peak);
-            const float* value = a.runs[r].values + i * a.head_dim;
+            const std::uint16_t* value = a.runs[r].values + i * a.head_dim;
             total += weight;
-            for (std::size_t d = 0; d < a.head_dim; ++d) a.output[d] += weight * value[d];
+            for (std::size_t d = 0; d < a.head_dim; ++d) a.output[d] += weight * half_to_float(value[d]);
         }
     }
     for (std::size_t d = 0; d < a.head_dim; ++d) a.output[d] /= total;

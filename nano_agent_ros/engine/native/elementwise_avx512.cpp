@@ -59,6 +59,19 @@ void conv_silu(const ConvArgs& a, std::size_t channel_begin, std::size_t channel
     }
 }
 
+void to_half(const float* x, std::size_t n, std::uint16_t* out) {
+    const __m512 most = _mm512_set1_ps(65504.0F);
+    const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80000000U));
+    for (std::size_t i = 0; i < n; i += 16) {
+        const __mmask16 m = lanes(i, n);
+        const __m512 v = _mm512_maskz_loadu_ps(m, x + i);
+        // min takes its second operand where the first is no number.
+        const __m512 bounded = _mm512_min_ps(_mm512_abs_ps(v), most);
+        const __m512 whole = _mm512_or_ps(bounded, _mm512_and_ps(v, _mm512_castsi512_ps(sign)));
+        _mm256_mask_storeu_epi16(out + i, m, _mm512_cvtps_ph(whole, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+}
+
 void relu_squared(float* x, std::size_t n) {
     for (std::size_t i = 0; i < n; i += 16) {
         const __mmask16 m = lanes(i, n);

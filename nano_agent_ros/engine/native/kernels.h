@@ -54,10 +54,10 @@ struct ScanArgs {
     std::size_t xbc_stride = 0, tokens = 0, heads = 0, head_dim = 0, state_size = 0, n_groups = 0;
 };
 
-// Contiguous run of cached keys and values of one head, each [count, head_dim].
+// Contiguous run of cached keys and values of one head, each [count, head_dim] in float16.
 struct KvRun {
-    const float* keys = nullptr;
-    const float* values = nullptr;
+    const std::uint16_t* keys = nullptr;
+    const std::uint16_t* values = nullptr;
     std::size_t count = 0;
 };
 
@@ -85,6 +85,8 @@ struct KernelSet {
     // S = S * decay + (dt * x) B;  y = S C + D x
     void (*scan)(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
     void (*attend)(const AttendArgs& args);
+    // out = x as float16, rounded to even; what float16 cannot hold becomes +-65504, so that out is always finite.
+    void (*to_half)(const float* x, std::size_t n, std::uint16_t* out);
     void (*relu_squared)(float* x, std::size_t n);
     void (*add)(float* x, const float* y, std::size_t n);  // x += y
 };
@@ -94,6 +96,7 @@ void discretize(const float* raw, const float* bias, const float* neg_a, std::si
                 float* dt, float* decay);
 
 float half_to_float(std::uint16_t half);
+std::uint16_t float_to_half(float value);  // as KernelSet::to_half
 
 const KernelSet& portable_kernels();
 const KernelSet* avx512_kernels();  // null where the processor or the build lacks AVX-512 VNNI
@@ -114,6 +117,7 @@ void gated_norm(const float* y, const float* gate, const float* weight, std::siz
 void conv_silu(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
 void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
 void attend(const AttendArgs& args);
+void to_half(const float* x, std::size_t n, std::uint16_t* out);
 void relu_squared(float* x, std::size_t n);
 void add(float* x, const float* y, std::size_t n);
 }  // namespace portable
@@ -128,6 +132,7 @@ void gated_norm(const float* y, const float* gate, const float* weight, std::siz
 void conv_silu(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
 void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
 void attend(const AttendArgs& args);
+void to_half(const float* x, std::size_t n, std::uint16_t* out);
 void relu_squared(float* x, std::size_t n);
 void add(float* x, const float* y, std::size_t n);
 }  // namespace avx512

@@ -1,5 +1,5 @@
 // Keys and values of one attention layer: the first `sinks` tokens and a ring of the last `window` ones
-// (StreamingLLM, Xiao et al. 2023). The network has no position encoding, so old entries fall out at no cost.
+// (StreamingLLM, Xiao et al. 2023), in float16. The network has no position encoding, so old entries fall out at no cost.
 #pragma once
 
 #include <algorithm>
@@ -32,10 +32,10 @@ public:
         slots_ = slots;
     }
 
-    float* key(std::uint64_t position, std::size_t head) { return keys_.data() + at(position, head); }
-    float* value(std::uint64_t position, std::size_t head) { return values_.data() + at(position, head); }
-    const float* key(std::uint64_t position, std::size_t head) const { return keys_.data() + at(position, head); }
-    const float* value(std::uint64_t position, std::size_t head) const { return values_.data() + at(position, head); }
+    std::uint16_t* key(std::uint64_t position, std::size_t head) { return keys_.data() + at(position, head); }
+    std::uint16_t* value(std::uint64_t position, std::size_t head) { return values_.data() + at(position, head); }
+    const std::uint16_t* key(std::uint64_t position, std::size_t head) const { return keys_.data() + at(position, head); }
+    const std::uint16_t* value(std::uint64_t position, std::size_t head) const { return values_.data() + at(position, head); }
 
     // What the token at `position` attends to, itself included, oldest first; returns the number of runs (at most 3).
     std::size_t runs(std::uint64_t position, std::size_t head, KvRun out[3]) const {
@@ -77,8 +77,8 @@ private:
         return {keys_.data() + offset, values_.data() + offset, static_cast<std::size_t>(end - begin)};
     }
 
-    void grow(AlignedVector<float>& data, std::size_t slots) const {
-        AlignedVector<float> larger(shape_.heads * slots * shape_.head_dim);
+    void grow(AlignedVector<std::uint16_t>& data, std::size_t slots) const {
+        AlignedVector<std::uint16_t> larger(shape_.heads * slots * shape_.head_dim);
         for (std::size_t h = 0; h < shape_.heads; ++h) {
             std::copy_n(data.data() + h * slots_ * shape_.head_dim, slots_ * shape_.head_dim,
                         larger.data() + h * slots * shape_.head_dim);
@@ -88,7 +88,7 @@ private:
 
     KvShape shape_;
     std::size_t slots_ = 0;
-    AlignedVector<float> keys_, values_;  // [heads, slots, head_dim]
+    AlignedVector<std::uint16_t> keys_, values_;  // float16 [heads, slots, head_dim]
 };
 
 }  // namespace nano

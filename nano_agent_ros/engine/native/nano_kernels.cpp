@@ -90,8 +90,8 @@ int nano_kernel_scan(const char* set, const float* xbc, const float* dt, const f
     });
 }
 
-int nano_kernel_attend(const char* set, const float* query, const float* keys, const float* values, int64_t count,
-                       int64_t split, int64_t head_dim, float scale, float* output) {
+int nano_kernel_attend(const char* set, const float* query, const uint16_t* keys, const uint16_t* values,
+                       int64_t count, int64_t split, int64_t head_dim, float scale, float* output) {
     return with_set(set, [&](const nano::KernelSet& k) {
         const nano::KvRun runs[2] = {{keys, values, size(split)},
                                      {keys + split * head_dim, values + split * head_dim, size(count - split)}};
@@ -104,6 +104,10 @@ int nano_kernel_attend(const char* set, const float* query, const float* keys, c
         args.output = output;
         k.attend(args);
     });
+}
+
+int nano_kernel_to_half(const char* set, const float* x, int64_t n, uint16_t* out) {
+    return with_set(set, [&](const nano::KernelSet& k) { k.to_half(x, size(n), out); });
 }
 
 int nano_kernel_relu_squared(const char* set, float* x, int64_t n) {

@@ -232,8 +232,8 @@ void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t
     for (std::size_t t = 0; t < count; ++t) {
         for (std::size_t h = 0; h < c.kv_heads; ++h) {
             const std::size_t at = t * c.kv_dim() + h * c.head_dim;
-            std::copy_n(space_.key.data() + at, c.head_dim, cache.key(position + t, h));
-            std::copy_n(space_.value.data() + at, c.head_dim, cache.value(position + t, h));
+            kernels.to_half(space_.key.data() + at, c.head_dim, cache.key(position + t, h));
+            kernels.to_half(space_.value.data() + at, c.head_dim, cache.value(position + t, h));
         }
     }
     const std::size_t seen = static_cast<std::size_t>(cache.kept(position + count));

@@ -15,7 +15,7 @@ struct Header {
     std::uint64_t length, window, sinks, nbytes;
 };
 
-constexpr char kMagic[8] = {'N', 'A', 'N', 'O', 'S', 'T', '0', '1'};
+constexpr char kMagic[8] = {'N', 'A', 'N', 'O', 'S', 'T', '0', '2'};
 
 // FNV-1a over 64-bit words: every step is a bijection, so no single changed word goes unseen.
 std::uint64_t checksum(const std::uint8_t* data, std::size_t nbytes) {
@@ -29,10 +29,11 @@ std::uint64_t checksum(const std::uint8_t* data, std::size_t nbytes) {
     return h;
 }
 
-std::size_t body_floats(const StateLayout& layout, const std::vector<KvCache>& kv, std::uint64_t length) {
+// Bytes between header and checksum.
+std::size_t body_bytes(const StateLayout& layout, const std::vector<KvCache>& kv, std::uint64_t length) {
     const Config& c = layout.config;
-    std::size_t n = c.layers_of('M') * (c.state_floats() + (c.conv_kernel - 1) * c.conv_dim());
-    for (const KvCache& cache : kv) n += static_cast<std::size_t>(cache.kept(length)) * c.kv_dim() * 2;
+    std::size_t n = c.layers_of('M') * (c.state_floats() + (c.conv_kernel - 1) * c.conv_dim()) * sizeof(float);
+    for (const KvCache& cache : kv) n += static_cast<std::size_t>(cache.kept(length)) * c.kv_dim() * 2 * sizeof(std::uint16_t);
     return n;
 }
 
@@ -116,7 +117,7 @@ void State::forget_long() {
 }
 
 std::size_t State::snapshot_size() const {
-    return sizeof(Header) + body_floats(layout_, kv, length) * sizeof(float) + sizeof(std::uint64_t);
+    return sizeof(Header) + body_bytes(layout_, kv, length) + sizeof(std::uint64_t);
 }
 
 void State::save(std::uint8_t* out) const {
@@ -135,7 +136,7 @@ void State::save(std::uint8_t* out) const {
         writer.put(m.ssm.data(), c.state_floats() * sizeof(float));
         writer.put(m.conv.data(), (c.conv_kernel - 1) * c.conv_dim() * sizeof(float));
     }
-    const std::size_t row = c.head_dim * sizeof(float);
+    const std::size_t row = c.head_dim * sizeof(std::uint16_t);
     for (const KvCache& cache : kv) {
         for_kept(cache.shape(), length, [&](std::uint64_t p) {
             for (std::size_t h = 0; h < c.kv_heads; ++h) writer.put(cache.key(p, h), row);
@@ -167,7 +168,7 @@ void State::load(const std::uint8_t* data, std::size_t nbytes) {
     std::memcpy(&stored, data + nbytes - sizeof stored, sizeof stored);
     constexpr std::uint64_t kMostTokens = std::uint64_t{1} << 48U;
     if (header.length > kMostTokens || header.nbytes != nbytes || checksum(data, nbytes - sizeof stored) != stored ||
-        nbytes != sizeof header + body_floats(layout_, kv, header.length) * sizeof(float) + sizeof stored) {
+        nbytes != sizeof header + body_bytes(layout_, kv, header.length) + sizeof stored) {
         throw Error(NANO_DAMAGED, "the snapshot is damaged");
     }
     for (KvCache& cache : kv) cache.reserve(header.length);
@@ -177,7 +178,7 @@ void State::load(const std::uint8_t* data, std::size_t nbytes) {
         reader.get(m.ssm.data(), c.state_floats() * sizeof(float));
         reader.get(m.conv.data(), (c.conv_kernel - 1) * c.conv_dim() * sizeof(float));
     }
-    const std::size_t row = c.head_dim * sizeof(float);
+    const std::size_t row = c.head_dim * sizeof(std::uint16_t);
     for (KvCache& cache : kv) {
         for_kept(cache.shape(), length, [&](std::uint64_t p) {
             for (std::size_t h = 0; h < c.kv_heads; ++h) reader.get(cache.key(p, h), row);

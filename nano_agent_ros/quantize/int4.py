@@ -18,31 +18,34 @@ PANEL_ROWS = 16
 PANEL_BYTES = 544
 _NIBBLE_BYTES = 512
 DIVISORS = (8.0, 7.0, 7.5, 6.5, 8.5, 9.0, 9.5, 10.0, 11.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
-_ROWS_AT_ONCE = 256
+_WEIGHTS_AT_ONCE = 1 << 16  # what lies in a core's own cache with its temporaries
 
 
 class QuantizeError(ValueError):
     """A matrix that has no INT4 form; says why."""
 
 
-def quantize_rows(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantize a float32 matrix w [rows, cols]; cols must be a multiple of 64.
+def quantize_rows(w: np.ndarray, group_size: int = GROUP) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize a float32 matrix w [rows, cols]; cols must be a multiple of `group_size`, and that of 64.
 
-    Returns q [rows, cols] int8 in -8..7 and scales [rows, cols / 64] float16, >= 0. Raises QuantizeError for a shape
-    that is not divisible, for NaN or infinity, and for weights too large for a float16 scale.
+    Returns q [rows, cols] int8 in -8..7 and scales [rows, cols / 64] float16, >= 0; a larger group's scale is repeated.
+    Raises QuantizeError for a shape that is not divisible, for NaN or infinity, and for weights too large for a
+    float16 scale.
     """
     w = np.asarray(w, dtype=np.float32)
-    if w.ndim != 2 or w.shape[1] % GROUP or not w.size:
-        raise QuantizeError(f"shape {w.shape} is no matrix whose input dimension is a multiple of {GROUP}")
+    if w.ndim != 2 or group_size % GROUP or w.shape[1] % group_size or not w.size:
+        raise QuantizeError(f"shape {w.shape} is no matrix whose input dimension is a multiple of {group_size}")
     rows, cols = w.shape
     q = np.empty((rows, cols), dtype=np.int8)
-    scales = np.empty((rows, cols // GROUP), dtype=np.float16)
-    for begin in range(0, rows, _ROWS_AT_ONCE):
-        block = w[begin : begin + _ROWS_AT_ONCE]
-        block_q, block_scales = _quantize_groups(block.reshape(-1, GROUP))
-        q[begin : begin + _ROWS_AT_ONCE] = block_q.reshape(block.shape)
-        scales[begin : begin + _ROWS_AT_ONCE] = block_scales.reshape(block.shape[0], -1)
-    return q, scales
+    scales = np.empty((rows, cols // group_size), dtype=np.float16)
+    at_once = max(1, _WEIGHTS_AT_ONCE // cols)
+    for begin in range(0, rows, at_once):
+        block = np.ascontiguousarray(w[begin : begin + at_once])
+        end = begin + len(block)
+        block_q, block_scales = _quantize_groups(block.reshape(-1, group_size))
+        q[begin:end] = block_q.reshape(block.shape)
+        scales[begin:end] = block_scales.reshape(len(block), -1)
+    return q, np.repeat(scales, group_size // GROUP, axis=1)
 
 
 def dequantize_rows(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -50,40 +53,52 @@ def dequantize_rows(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return q.astype(np.float32) * np.repeat(scales.astype(np.float32), GROUP, axis=1)
 
 
-def fake_quantize(w: np.ndarray) -> np.ndarray:
+def fake_quantize(w: np.ndarray, group_size: int = GROUP) -> np.ndarray:
     """Return w [rows, cols] as the engine will see it, float32; applying it twice changes nothing."""
-    return dequantize_rows(*quantize_rows(w))
+    return dequantize_rows(*quantize_rows(w, group_size))
 
 
 def _quantize_groups(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantize groups w [n, 64] float32 to q [n, 64] int8 and scales [n] float16."""
+    """Quantize groups w [n, group_size] float32 to q like w, int8, and scales [n] float16."""
     peak = np.abs(w).max(axis=1)
     if not np.isfinite(peak).all():
         raise QuantizeError("it holds NaN or infinity")
     if peak.max() > np.finfo(np.float16).max:
         raise QuantizeError(f"its largest weight {peak.max():.3g} is beyond float16")
     scales = np.zeros(len(w), dtype=np.float16)
-    q = np.zeros(w.shape, dtype=np.float32)
     error = np.full(len(w), np.inf, dtype=np.float32)
+    steps = np.empty_like(w)
     for divisor in DIVISORS:
-        _keep_better(w, (peak / np.float32(divisor)).astype(np.float16), scales, q, error)
+        _keep_better(w, (peak / np.float32(divisor)).astype(np.float16), scales, error, steps)
+    q = _round(w, scales, np.empty_like(w))
     weight = np.einsum("ng,ng->n", q, q)
     fitted = np.divide(np.einsum("ng,ng->n", w, q), weight, out=np.zeros_like(weight), where=weight > 0)
-    _keep_better(w, fitted.astype(np.float16), scales, q, error)
+    if _keep_better(w, fitted.astype(np.float16), scales, error, steps):
+        _round(w, scales, q)
     return q.astype(np.int8), scales
 
 
-def _keep_better(w: np.ndarray, candidate: np.ndarray, scales: np.ndarray, q: np.ndarray, error: np.ndarray) -> None:
-    """Replace scales [n], q [n, 64] and error [n] in place wherever the candidate scales [n] give a smaller error."""
-    s = candidate.astype(np.float32)[:, None]
-    trial = np.divide(w, s, out=np.zeros_like(w), where=s > 0)
-    np.clip(np.rint(trial, out=trial), -8, 7, out=trial)
-    off = w - trial * s
-    trial_error = np.einsum("ng,ng->n", off, off)
+def _round(w: np.ndarray, scales: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Fill and return out like w [n, group_size]: the float32 integers in -8..7 nearest to w / scales [n]."""
+    divisors = np.where(scales > 0, scales, np.float16(np.inf)).astype(np.float32)
+    np.divide(w, divisors[:, None], out=out)
+    np.rint(out, out=out)
+    np.maximum(out, np.float32(-8), out=out)
+    return np.minimum(out, np.float32(7), out=out)
+
+
+def _keep_better(
+    w: np.ndarray, candidate: np.ndarray, scales: np.ndarray, error: np.ndarray, steps: np.ndarray
+) -> bool:
+    """Replace scales [n] and error [n] in place wherever the candidate scales [n] give a smaller error; say if any."""
+    _round(w, candidate, steps)
+    np.multiply(steps, candidate.astype(np.float32)[:, None], out=steps)
+    np.subtract(w, steps, out=steps)
+    trial_error = np.einsum("ng,ng->n", steps, steps)
     better = trial_error < error
-    error[better] = trial_error[better]
-    scales[better] = candidate[better]
-    q[better] = trial[better]
+    np.copyto(error, trial_error, where=better)
+    np.copyto(scales, candidate, where=better)
+    return bool(better.any())
 
 
 def packed_nbytes(rows: int, cols: int) -> int:

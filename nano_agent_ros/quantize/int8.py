@@ -47,14 +47,20 @@ def _quantize_groups(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise QuantizeError("it holds NaN or infinity")
     if peak.max() > np.finfo(np.float16).max:
         raise QuantizeError(f"its largest weight {peak.max():.3g} is beyond float16")
-    scales = (peak / np.float32(127)).astype(np.float16)
-    too_small = scales.astype(np.float32) * np.float32(127.5) < peak
-    scales[too_small] = np.nextafter(scales[too_small], np.float16(np.inf))
+    scales = find_scales(peak)
     s = scales.astype(np.float32)[:, None]
     steps = np.divide(w, s, out=np.zeros_like(w), where=s > 0)
     np.rint(steps, out=steps)
     np.clip(steps, -127, 127, out=steps)
     return steps.astype(np.int8), scales
+
+
+def find_scales(peak: np.ndarray) -> np.ndarray:
+    """The float16 scales [n] of groups whose largest magnitudes are `peak`, float32 [n]."""
+    scales = (peak / np.float32(127)).astype(np.float16)
+    too_small = scales.astype(np.float32) * np.float32(127.5) < peak
+    scales[too_small] = np.nextafter(scales[too_small], np.float16(np.inf))
+    return scales
 
 
 def packed_nbytes(rows: int, cols: int) -> int:
@@ -86,8 +92,9 @@ def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def unpack_panels(packed: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Undo pack_panels: q [rows, cols] int8 and scales [rows, cols / 64] float16."""
     panels, groups, _ = packed.shape
-    values = packed[:, :, :_VALUE_BYTES].reshape(panels, groups, 16, PANEL_ROWS, 4)
-    q = np.ascontiguousarray(values.transpose(0, 3, 1, 2, 4)).reshape(panels * PANEL_ROWS, groups * GROUP) ^ 128
-    stored = np.ascontiguousarray(packed[:, :, _VALUE_BYTES:]).view("<f2")
-    scales = stored.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
-    return q.view(np.int8)[:rows], scales[:rows].astype(np.float16)
+    quads = packed[:, :, :_VALUE_BYTES].view(np.uint32).reshape(panels, groups, 16, PANEL_ROWS)  # k = 0..3 in one
+    stored = np.ascontiguousarray(quads.transpose(0, 3, 1, 2))
+    q = (stored.view(np.uint8) ^ 128).view(np.int8).reshape(panels * PANEL_ROWS, groups * GROUP)
+    by_group = np.ascontiguousarray(packed[:, :, _VALUE_BYTES:]).view("<f2")
+    scales = by_group.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
+    return q[:rows], scales[:rows].astype(np.float16)

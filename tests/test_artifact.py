@@ -218,7 +218,7 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        ({"intermediate_size": 96}, r"layers\.1\.mixer\.down_proj has 96 inputs; INT4 needs a multiple of 64"),
+        ({"intermediate_size": 96}, r"layers\.1\.mixer\.down_proj has 96 inputs, which groups of 64 do not fill"),
         ({"head_dim": 20}, r"o_proj has 80 inputs"),
         ({"hidden_size": 80}, r"in_proj has 80 inputs"),
     ],
@@ -296,10 +296,45 @@ def test_a_flipped_bit_in_the_manifest_is_an_error_or_changes_nothing_that_matte
         assert str(folder) in str(e)
 
 
+@pytest.mark.parametrize(
+    "key, change",
+    [
+        ("rows", lambda v: v + 1),  # still as many panels: only the digest can tell
+        ("cols", lambda v: v + 10),  # still as many groups of 64
+        ("kind", lambda v: {"float32": "float16", "float16": "float32"}.get(v, "int8_panels")),
+        ("offset", lambda v: v + 64),
+        ("nbytes", lambda v: v - 64),
+        ("name", lambda v: v + "x"),
+    ],
+)
+def test_a_changed_entry_of_the_tensor_table_is_found(key, change, artifact):
+    intact = json.loads((artifact / MANIFEST).read_text())
+    for i, entry in enumerate(intact["tensors"]):
+        manifest = json.loads((artifact / MANIFEST).read_text())
+        manifest["tensors"][i][key] = change(entry[key])
+        (artifact / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(EngineError, match="digest"):
+            read_artifact(artifact)
+        (artifact / MANIFEST).write_text(json.dumps(intact))
+    read_artifact(artifact)
+
+
+@pytest.mark.parametrize("key", ["symmetric", "block_inputs", "scale_dtype", "panel_rows", "block_bytes", "method"])
+def test_a_changed_quantization_block_is_found(key, artifact):
+    manifest = json.loads((artifact / MANIFEST).read_text())
+    manifest["quantization"][key] = None
+    (artifact / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match="digest"):
+        read_artifact(artifact)
+
+
 def test_an_artifact_of_another_version_is_refused(artifact):
     manifest = json.loads((artifact / MANIFEST).read_text())
-    (artifact / MANIFEST).write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(EngineError, match="version 2, this package reads version 1"):
+    (artifact / MANIFEST).write_text(json.dumps(manifest | {"version": 3}))
+    with pytest.raises(EngineError, match="version 3, this package reads version 2"):
+        open_engine(artifact)
+    (artifact / MANIFEST).write_text(json.dumps(manifest | {"format": "nano_agent_ros-int4", "version": 1}))
+    with pytest.raises(EngineError, match="version 1, this package reads version 2; convert the checkpoint again"):
         open_engine(artifact)
 
 

@@ -116,6 +116,9 @@ class NativeEngine:
         return state
 
     def _open(self, artifact: Artifact, threads: int, window: int, sinks: int, kernels: str) -> int:
+        for t in artifact.tensors:
+            if t.kind not in _KINDS:
+                raise EngineError(f"{artifact.folder}: the native engine cannot run {t.kind} ({t.name}) yet; use torch")
         tensors = (c.Tensor * len(artifact.tensors))(
             *(
                 c.Tensor(t.name.encode(), _KINDS[t.kind], t.rows, t.cols, t.offset, t.nbytes)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +15,22 @@ from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.model.config import NemotronHConfig
 
-from .int4 import (
-    GROUP,
-    PANEL_BYTES,
-    PANEL_ROWS,
-    dequantize_rows,
-    pack_panels,
-    packed_nbytes,
-    quantize_rows,
-    unpack_panels,
-)
-from .tensor_file import TensorFileError, layout_header, read_header
+from . import int4, int8
+from .int4 import GROUP, PANEL_ROWS
+from .stored import StoredMatrix
+from .tensor_file import TensorFileError, read_header
 
-FORMAT, VERSION = "nano_agent_ros-int4", 1
+FORMAT, VERSION = "nano_agent_ros", 2
 MANIFEST, WEIGHTS, CONFIG = "manifest.json", "weights.safetensors", "config.json"
-INT4, FLOAT32, FLOAT16 = "int4_panels", "float32", "float16"
+INT4, INT8, FLOAT32, FLOAT16 = "int4_panels", "int8_panels", "float32", "float16"
+KINDS = (INT4, INT8, FLOAT32, FLOAT16)
 ALIGNMENT = 64
 VERIFY_UP_TO_BYTES = 64 << 20
-_QUANTIZATION = {
-    "bits": 4, "symmetric": True, "group_size": GROUP, "scale_dtype": "float16",
-    "panel_rows": PANEL_ROWS, "panel_bytes": PANEL_BYTES,
+WAY_OUT = "convert the checkpoint again, or fetch the artifact again"
+_BLOCK_BYTES = {INT4: int4.PANEL_BYTES, INT8: int8.BLOCK_BYTES}
+LAYOUT = {
+    "symmetric": True, "block_inputs": GROUP, "scale_dtype": "float16",
+    "panel_rows": PANEL_ROWS, "block_bytes": _BLOCK_BYTES,
 }  # fmt: skip
 
 
@@ -54,28 +46,34 @@ class ArtifactTensor:
     nbytes: int = 0
 
     @property
+    def in_panels(self) -> bool:
+        """Whether it is stored as integers in panels of 16 rows."""
+        return self.kind in _BLOCK_BYTES
+
+    @property
     def stored_nbytes(self) -> int:
         """Size in the file that kind and shape ask for."""
-        if self.kind == INT4:
-            return packed_nbytes(self.rows, self.cols)
+        if self.in_panels:
+            return -(-self.rows // PANEL_ROWS) * (self.cols // GROUP) * _BLOCK_BYTES[self.kind]
         return self.rows * self.cols * (4 if self.kind == FLOAT32 else 2)
 
     @property
     def stored_shape(self) -> tuple[str, tuple[int, ...]]:
         """Dtype and shape in the safetensors header."""
-        if self.kind == INT4:
-            return "U8", (-(-self.rows // PANEL_ROWS), self.cols // GROUP, PANEL_BYTES)
+        if self.in_panels:
+            return "U8", (-(-self.rows // PANEL_ROWS), self.cols // GROUP, _BLOCK_BYTES[self.kind])
         return ("F32" if self.kind == FLOAT32 else "F16"), (self.rows, self.cols)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder whose files were found whole."""
+    """A folder whose files were found whole. `quantization` is that of the manifest: bits, group size, method."""
 
     folder: Path
     config: NemotronHConfig
     model_digest: str
     tensors: tuple[ArtifactTensor, ...]
+    quantization: Mapping[str, Any]
 
     @property
     def weights_path(self) -> Path:
@@ -84,171 +82,102 @@ class Artifact:
 
     def tensor(self, name: str) -> np.ndarray:
         """Return one tensor as float32 [rows, cols] (vectors: [rows]), dequantized; raises KeyError."""
-        found = {t.name: t for t in self.tensors}[name]
-        dtype = {INT4: "|u1", FLOAT32: "<f4", FLOAT16: "<f2"}[found.kind]
-        shape = found.stored_shape[1]
-        raw = np.fromfile(self.weights_path, dtype, math.prod(shape), offset=found.offset).reshape(shape)
-        if found.kind == INT4:
-            return dequantize_rows(*unpack_panels(raw, found.rows))
-        return raw.astype(np.float32).reshape((found.rows, found.cols) if found.cols > 1 else found.rows)
+        found = self._find(name)
+        values = self.matrix(name)[:]
+        return values if found.cols > 1 else values.reshape(found.rows)
 
+    def matrix(self, name: str) -> StoredMatrix:
+        """Return one tensor that stays in the file: what is taken from it by rows comes as float32; raises KeyError."""
+        found = self._find(name)
+        return StoredMatrix(self.weights_path, found.kind, found.rows, found.cols, found.offset)
 
-def write_artifact(
-    folder: Path,
-    config_json: bytes,
-    tensors: Sequence[ArtifactTensor],
-    load: Callable[[ArtifactTensor], np.ndarray],
-    copies: Iterable[Path] = (),
-) -> str:
-    """Write an artifact to `folder`, tensor by tensor, and return its model digest.
-
-    `load` gives the float32 [rows, cols] of each tensor, in order; `copies` are files to take along under their names.
-    The folder appears whole or not at all: everything is written beside it and then renamed. Raises EngineError if
-    `folder` exists and holds something else.
-    """
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise EngineError(f"{folder} is not empty and holds no artifact; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        placed = _write_weights(new / WEIGHTS, tensors, load)
-        (new / CONFIG).write_bytes(config_json)
-        for path in copies:
-            shutil.copyfile(path, new / path.name)
-        files = {p.name: {"nbytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(new.iterdir())}
-        digest = _model_digest(files)
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model_digest": digest,
-            "quantization": _QUANTIZATION,
-            "config": json.loads(config_json),
-            "files": files,
-            "tensors": [asdict(t) for t in placed],
-        }
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        new.chmod(0o755)
-        _replace_folder(new, folder)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    return digest
+    def _find(self, name: str) -> ArtifactTensor:
+        for t in self.tensors:
+            if t.name == name:
+                return t
+        raise KeyError(name)
 
 
 def read_artifact(folder: str | Path, verify: bool | None = None) -> Artifact:
     """Check an artifact folder and return what it holds.
 
-    Sizes and the tensor table are always checked, the SHA-256 of every file if `verify`; None verifies if the weights
-    are at most 64 MiB (about 0.1 s). Raises EngineError that names the file and the way out.
+    The digest over the tensor table, sizes and the header of the weights are always checked. SHA-256 of files: of all
+    if `verify` is True, of none if it is False, of those of at most 64 MiB (about 0.1 s) if it is None. Raises
+    EngineError that names the file and the way out.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         files, digest = manifest["files"], manifest["model_digest"]
+        intact = model_digest(files, manifest["tensors"], manifest["quantization"]) == digest
         tensors = tuple(ArtifactTensor(**t) for t in manifest["tensors"])
         sizes = {name: int(entry["nbytes"]) for name, entry in files.items()}
-        intact = manifest["quantization"] == _QUANTIZATION and _model_digest(files) == digest
+        quantization = dict(manifest["quantization"])
+        intact = intact and all(quantization[key] == value for key, value in LAYOUT.items())
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise EngineError(f"{folder / MANIFEST} is damaged ({e!r}); {_WAY_OUT}") from e
+        raise EngineError(f"{folder / MANIFEST} is damaged ({e!r}); {WAY_OUT}") from e
     if not intact:
-        raise EngineError(f"{folder / MANIFEST} is damaged: digest or quantization do not fit; {_WAY_OUT}")
+        raise EngineError(f"{folder / MANIFEST} is damaged: its digest does not fit its content; {WAY_OUT}")
     for name, size in sizes.items():
         path = folder / name
         if not path.is_file():
-            raise EngineError(f"{path} is missing; {_WAY_OUT}")
+            raise EngineError(f"{path} is missing; {WAY_OUT}")
         if path.stat().st_size != size:
-            raise EngineError(f"{path} has {path.stat().st_size} bytes instead of {size}; {_WAY_OUT}")
-    if verify is None:
-        verify = sizes[WEIGHTS] <= VERIFY_UP_TO_BYTES
-    if verify:
-        for name in files:
-            if _sha256(folder / name) != files[name]["sha256"]:
-                raise EngineError(f"{folder / name} is damaged (its SHA-256 differs); {_WAY_OUT}")
+            raise EngineError(f"{path} has {path.stat().st_size} bytes instead of {size}; {WAY_OUT}")
+        if verify or (verify is None and size <= VERIFY_UP_TO_BYTES):
+            check_sha256(path, files[name])
     _check_table(folder / WEIGHTS, tensors)
     try:
         config = NemotronHConfig.from_json(folder / CONFIG)
     except ConfigError as e:
-        raise EngineError(f"{e}; {_WAY_OUT}") from e
-    return Artifact(folder, config, digest, tensors)
+        raise EngineError(f"{e}; {WAY_OUT}") from e
+    if manifest.get("config") != json.loads((folder / CONFIG).read_bytes()):
+        raise EngineError(f"{folder / MANIFEST} is damaged: its config is not that of {CONFIG}; {WAY_OUT}")
+    return Artifact(folder, config, digest, tensors, quantization)
 
 
-_WAY_OUT = "convert the checkpoint again, or fetch the artifact again"
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder, of which only format and version were checked; raises EngineError."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise EngineError(f"cannot read {path} ({e.strerror}); such a folder is made by converting a checkpoint") from e
     except ValueError as e:
-        raise EngineError(f"{path} is damaged ({e}); {_WAY_OUT}") from e
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise EngineError(f"{path} does not describe an artifact of format {FORMAT}; {_WAY_OUT}")
+        raise EngineError(f"{path} is damaged ({e}); {WAY_OUT}") from e
+    if not isinstance(manifest, dict) or not str(manifest.get("format")).startswith(FORMAT):
+        raise EngineError(f"{path} does not describe an artifact of format {FORMAT}; {WAY_OUT}")
     if manifest.get("version") != VERSION:
         raise EngineError(
             f"{path} has version {manifest.get('version')!r}, this package reads version {VERSION}; "
             "convert the checkpoint again with this package"
         )
+    if manifest["format"] != FORMAT:
+        raise EngineError(f"{path} is damaged: its format is {manifest['format']!r}; {WAY_OUT}")
     return manifest
 
 
-def _check_table(weights: Path, tensors: tuple[ArtifactTensor, ...]) -> None:
-    """Hold the manifest's tensor table against the header of the weights file."""
-    try:
-        header = read_header(weights)
-    except TensorFileError as e:
-        raise EngineError(f"{e}; {_WAY_OUT}") from e
-    for t in tensors:
-        entry = header.get(t.name)
-        if (
-            entry is None
-            or t.kind not in (INT4, FLOAT32, FLOAT16)
-            or (entry.dtype, entry.shape) != t.stored_shape
-            or (entry.offset, entry.nbytes) != (t.offset, t.nbytes)
-            or t.nbytes != t.stored_nbytes
-        ):
-            raise EngineError(f"{weights}: tensor {t.name} is not as {MANIFEST} says; {_WAY_OUT}")
+def model_digest(
+    files: Mapping[str, Mapping[str, Any]], tensors: Sequence[Mapping[str, Any]], quantization: Mapping[str, Any]
+) -> str:
+    """SHA-256 over all that the logits depend on: weights and configuration (their digests), and how to read them."""
+    content = {
+        "weights": files[WEIGHTS]["sha256"],
+        "config": files[CONFIG]["sha256"],
+        "tensors": tensors,
+        "quantization": quantization,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _write_weights(
-    path: Path, tensors: Sequence[ArtifactTensor], load: Callable[[ArtifactTensor], np.ndarray]
-) -> list[ArtifactTensor]:
-    start, entries = layout_header({t.name: t.stored_shape for t in tensors}, ALIGNMENT)
-    wanted = {t.name: t for t in tensors}
-    placed = []
-    with path.open("wb") as f:
-        f.write(start)
-        for entry in entries:
-            if entry.name not in wanted:
-                f.write(bytes(entry.nbytes))
-                continue
-            t = wanted[entry.name]
-            f.write(_stored(t, load(t)).tobytes())
-            placed.append(ArtifactTensor(t.name, t.kind, t.rows, t.cols, entry.offset, entry.nbytes))
-        f.flush()
-        os.fsync(f.fileno())
-    return placed
+def check_sha256(path: Path, entry: Mapping[str, Any]) -> None:
+    """Hold a file against its entry in the manifest; raises EngineError."""
+    if sha256(path) != entry.get("sha256"):
+        raise EngineError(f"{path} is damaged (its SHA-256 differs); {WAY_OUT}")
 
 
-def _stored(t: ArtifactTensor, values: np.ndarray) -> np.ndarray:
-    values = values.reshape(t.rows, t.cols)
-    if t.kind == INT4:
-        return pack_panels(*quantize_rows(values))
-    return values.astype("<f4" if t.kind == FLOAT32 else "<f2")
-
-
-def _replace_folder(new: Path, folder: Path) -> None:
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old / folder.name)
-    new.rename(folder)
-    shutil.rmtree(old)
-
-
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal."""
     h = hashlib.sha256()
     with path.open("rb") as f:
         while piece := f.read(1 << 20):
@@ -256,6 +185,19 @@ def _sha256(path: Path) -> str:
     return h.hexdigest()
 
 
-def _model_digest(files: dict[str, dict[str, Any]]) -> str:
-    """SHA-256 over the digests of weights and configuration, which are what the logits depend on."""
-    return hashlib.sha256(f"{files[WEIGHTS]['sha256']}:{files[CONFIG]['sha256']}".encode()).hexdigest()
+def _check_table(weights: Path, tensors: tuple[ArtifactTensor, ...]) -> None:
+    """Hold the manifest's tensor table against the header of the weights file."""
+    try:
+        header = read_header(weights)
+    except TensorFileError as e:
+        raise EngineError(f"{e}; {WAY_OUT}") from e
+    for t in tensors:
+        entry = header.get(t.name)
+        if (
+            entry is None
+            or t.kind not in KINDS
+            or (entry.dtype, entry.shape) != t.stored_shape
+            or (entry.offset, entry.nbytes) != (t.offset, t.nbytes)
+            or t.nbytes != t.stored_nbytes
+        ):
+            raise EngineError(f"{weights}: tensor {t.name} is not as {MANIFEST} says; {WAY_OUT}")

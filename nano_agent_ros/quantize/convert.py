@@ -1,142 +1,150 @@
-"""Make an artifact from a checkpoint in Hugging Face layout, one tensor at a time and without PyTorch."""
+"""Make an artifact from a checkpoint, a few rows at a time and without PyTorch."""
 
 from __future__ import annotations
 
-import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from nano_agent_ros.errors import ConfigError, NanoAgentError
-from nano_agent_ros.model.config import ATTENTION, MAMBA, NemotronHConfig
+from nano_agent_ros.errors import ConfigError
 
-from .artifact import CONFIG, FLOAT16, FLOAT32, INT4, ArtifactTensor, write_artifact
-from .int4 import GROUP, QuantizeError
-from .tensor_file import TensorEntry, TensorFileError, read_header, read_tensor
+from .artifact import ArtifactTensor, sha256
+from .grid import BITS
+from .int4 import GROUP, PANEL_ROWS, QuantizeError
+from .layers import quantize_layers
+from .methods import METHODS, open_method
+from .source import Checkpoint, ConversionError
+from .table import ATTENTION_PROJECTIONS, HEAD, artifact_tensors
+from .writer import ArtifactWriter, stored_rows
 
-_COMPANIONS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "README.md",  # the model card
-)
-_EMBEDDINGS, _HEAD = "backbone.embeddings.weight", "lm_head.weight"
+__all__ = ["ConversionError", "Request", "convert"]
+
+_WEIGHTS_AT_ONCE = 1 << 21
 
 
-class ConversionError(NanoAgentError):
-    """A checkpoint that cannot become an artifact; names the file or tensor."""
+@dataclass(frozen=True)
+class Request:
+    """How to quantize: bits of the linear layers, inputs that share a scale, how to round, and what is kept finer.
+
+    `head_bits` and `attention_bits` (q, k, v, o projections) are those of `bits` unless given. `calibration` is a text
+    file, for methods that need one.
+    """
+
+    bits: int = 4
+    group_size: int = GROUP
+    method: str = "rtn"
+    calibration: Path | None = None
+    head_bits: int | None = None
+    attention_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        for bits in (self.bits, self.bits_of(HEAD), self.bits_of("q_proj.weight")):
+            if bits not in BITS:
+                raise ConversionError(f"weights of {bits} bits are not supported; choose 4 or 8")
+        if self.method not in METHODS:
+            raise ConversionError(f"there is no method {self.method!r}; known are {', '.join(METHODS)}")
+
+    def bits_of(self, name: str) -> int:
+        """Bits of the matrix of that name."""
+        if name == HEAD:
+            return self.head_bits or self.bits
+        if name.removesuffix(".weight").endswith(ATTENTION_PROJECTIONS):
+            return self.attention_bits or self.bits
+        return self.bits
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        described = asdict(self) | {
+            "head_bits": self.bits_of(HEAD),
+            "attention_bits": self.bits_of("q_proj.weight"),
+            "calibration": None if self.calibration is None else sha256(self.calibration),
+        }
+        return described
 
 
-def convert(checkpoint_dir: str | Path, out_dir: str | Path, progress: bool = True) -> str:
+def convert(
+    checkpoint_dir: str | Path,
+    out_dir: str | Path,
+    progress: bool = True,
+    request: Request | None = None,
+    threads: int = 0,
+) -> str:
     """Quantize a checkpoint folder to an artifact folder; return the model digest.
 
     Reads config.json, model.safetensors or its shards, and takes tokenizer, chat template and generation config along.
-    Needs memory for the largest tensor only. Raises ConversionError, or EngineError if `out_dir` holds something else.
+    Goes on where an earlier call with the same arguments was cut off. `threads`: 0 is one per core, at most 8. Needs
+    memory for a few rows (rtn), or for one layer and its activations. Raises ConversionError, or EngineError if
+    `out_dir` holds something else.
     """
-    checkpoint_dir = Path(checkpoint_dir)
+    request = request or Request()
+    checkpoint = Checkpoint(Path(checkpoint_dir))
     try:
-        config = NemotronHConfig.from_json(checkpoint_dir)
-        sources = _sources(checkpoint_dir)
-    except (ConfigError, TensorFileError) as e:
-        raise ConversionError(str(e)) from e
-    tensors = artifact_tensors(config)
-    for t in tensors:
-        _check_source(t, sources, config, checkpoint_dir)
-
-    bar = tqdm(total=sum(t.rows * t.cols for t in tensors), unit="w", unit_scale=True, disable=not progress)
-
-    def load(t: ArtifactTensor) -> np.ndarray:
-        bar.set_postfix_str(t.name, refresh=False)
-        path, entry = sources[_source_name(t, config)]
-        values = read_tensor(path, entry).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ConversionError(f"{path}: tensor {entry.name} holds NaN or infinity; the checkpoint is damaged")
-        bar.update(t.rows * t.cols)
-        return values
-
-    with bar:
-        try:
-            companions = [checkpoint_dir / name for name in _COMPANIONS if (checkpoint_dir / name).exists()]
-            return write_artifact(Path(out_dir), (checkpoint_dir / CONFIG).read_bytes(), tensors, load, companions)
-        except QuantizeError as e:
-            raise ConversionError(f"{checkpoint_dir}: {bar.postfix}: {e}") from e
-
-
-def artifact_tensors(config: NemotronHConfig) -> tuple[ArtifactTensor, ...]:
-    """Every tensor that the artifact of a network holds, in file order, under its published name."""
-    hidden = config.hidden_size
-    tensors = [ArtifactTensor(_EMBEDDINGS, FLOAT16, config.vocab_size, hidden)]
-
-    def vector(name: str, rows: int, cols: int = 1) -> None:
-        tensors.append(ArtifactTensor(name, FLOAT32, rows, cols))
-
-    def linear(stem: str, rows: int, cols: int, bias: bool) -> None:
-        if cols % GROUP:
-            raise ConversionError(f"{stem} has {cols} inputs; INT4 needs a multiple of {GROUP} in every linear layer")
-        tensors.append(ArtifactTensor(f"{stem}.weight", INT4, rows, cols))
-        if bias:
-            vector(f"{stem}.bias", rows)
-
-    for i, layer in enumerate(config.layers):
-        stem = f"backbone.layers.{i}"
-        vector(f"{stem}.norm.weight", hidden)
-        if layer == MAMBA:
-            linear(f"{stem}.mixer.in_proj", config.in_proj_dim, hidden, config.use_bias)
-            vector(f"{stem}.mixer.conv1d.weight", config.conv_dim, config.conv_kernel)
-            if config.use_conv_bias:
-                vector(f"{stem}.mixer.conv1d.bias", config.conv_dim)
-            for name in ("dt_bias", "A_log", "D"):
-                vector(f"{stem}.mixer.{name}", config.mamba_num_heads)
-            vector(f"{stem}.mixer.norm.weight", config.d_inner)
-            linear(f"{stem}.mixer.out_proj", hidden, config.d_inner, config.use_bias)
-        elif layer == ATTENTION:
-            linear(f"{stem}.mixer.q_proj", config.q_dim, hidden, config.attention_bias)
-            linear(f"{stem}.mixer.k_proj", config.kv_dim, hidden, config.attention_bias)
-            linear(f"{stem}.mixer.v_proj", config.kv_dim, hidden, config.attention_bias)
-            linear(f"{stem}.mixer.o_proj", hidden, config.q_dim, config.attention_bias)
-        else:
-            linear(f"{stem}.mixer.up_proj", config.intermediate_size, hidden, config.mlp_bias)
-            linear(f"{stem}.mixer.down_proj", hidden, config.intermediate_size, config.mlp_bias)
-    vector("backbone.norm_f.weight", hidden)
-    linear("lm_head", config.vocab_size, hidden, bias=False)
-    return tuple(tensors)
+        tensors = artifact_tensors(checkpoint.config, request.bits_of, request.group_size)
+    except QuantizeError as e:
+        raise ConversionError(f"{checkpoint.folder}: {e}") from e
+    checkpoint.check(tensors)
+    try:
+        described = request.describe()
+    except OSError as e:
+        raise ConversionError(f"cannot read {request.calibration}: {e.strerror}") from e
+    plan = {"request": described, "source": checkpoint.fingerprint()}
+    with ArtifactWriter(Path(out_dir), tensors, checkpoint.config_json, plan) as writer:
+        with tqdm(total=sum(t.rows * t.cols for t in tensors), unit="w", unit_scale=True, disable=not progress) as bar:
+            try:
+                if request.method == "rtn":
+                    round_to_nearest(checkpoint, writer, request.group_size, bar, threads)
+                else:
+                    method = open_method(
+                        request.method, checkpoint.config, request.group_size, request.calibration, checkpoint.folder
+                    )
+                    assert method is not None
+                    quantize_layers(checkpoint, writer, method, request.bits_of, bar)
+            except (QuantizeError, ConfigError) as e:
+                raise ConversionError(f"{checkpoint.folder}: {bar.postfix}: {e}") from e
+            bar.set_postfix_str("manifest")
+        digest = writer.complete(described, checkpoint.companions)
+        writer.publish()
+    return digest
 
 
-def _source_name(t: ArtifactTensor, config: NemotronHConfig) -> str:
-    return _EMBEDDINGS if t.name == _HEAD and config.tie_word_embeddings else t.name
-
-
-def _sources(folder: Path) -> dict[str, tuple[Path, TensorEntry]]:
-    """File and entry of every tensor of the checkpoint, by published name (`backbone.`; `model.` is read as well)."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
-        paths = [single]
-    elif index.exists():
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            paths = [folder / name for name in sorted(shards)]
-        except (ValueError, KeyError, AttributeError, TypeError) as e:
-            raise ConversionError(f"{index} is damaged ({e!r}); fetch it again") from e
-    else:
-        raise ConversionError(f"{folder} holds neither {single.name} nor {index.name}; is it a checkpoint folder?")
-    found = {}
-    for path in paths:
-        for name, entry in read_header(path).items():
-            own = "backbone." + name.removeprefix("model.") if name.startswith("model.") else name
-            found[own.replace("backbone.embedding.", "backbone.embeddings.")] = (path, entry)
-    return found
-
-
-def _check_source(
-    t: ArtifactTensor, sources: dict[str, tuple[Path, TensorEntry]], config: NemotronHConfig, folder: Path
+def round_to_nearest(
+    checkpoint: Checkpoint, writer: ArtifactWriter, group_size: int, bar: tqdm[Any], threads: int = 0
 ) -> None:
-    name = _source_name(t, config)
-    if name not in sources:
-        raise ConversionError(f"{folder} lacks tensor {name}, which its {CONFIG} asks for")
-    shape = tuple(n for n in sources[name][1].shape if n != 1)
-    wanted = tuple(n for n in (t.rows, t.cols) if n != 1)
-    if shape != wanted:
-        raise ConversionError(f"{folder}: tensor {name} has shape {shape}, {CONFIG} asks for {wanted}")
+    """Store every tensor that is not done, each in blocks of rows that stand alone."""
+
+    def stored(t: ArtifactTensor, begin: int, end: int) -> np.ndarray:
+        return stored_rows(t, checkpoint.rows(t, begin, end), group_size)
+
+    with ThreadPoolExecutor(threads or min(len(os.sched_getaffinity(0)), 8)) as pool:
+        for t in writer.tensors.values():
+            bar.set_postfix_str(t.name, refresh=False)
+            if t.name in writer.done:
+                bar.update(t.rows * t.cols)
+                continue
+            for begin, end, rows in _in_blocks(pool, t, stored):
+                writer.write(t.name, rows, begin)
+                bar.update((end - begin) * t.cols)
+            writer.finished(t.name)
+
+
+def _in_blocks(
+    pool: ThreadPoolExecutor, t: ArtifactTensor, stored: Callable[[ArtifactTensor, int, int], np.ndarray]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (begin, end, stored rows) in order, computed by the pool a few blocks ahead."""
+    at_once = max(PANEL_ROWS, _WEIGHTS_AT_ONCE // t.cols // PANEL_ROWS * PANEL_ROWS)
+    ahead: deque[tuple[int, int, Future[np.ndarray]]] = deque()
+    for begin in range(0, t.rows, at_once):
+        end = min(begin + at_once, t.rows)
+        ahead.append((begin, end, pool.submit(stored, t, begin, end)))
+        if len(ahead) > 2 * pool._max_workers:
+            first, last, block = ahead.popleft()
+            yield first, last, block.result()
+    for first, last, block in ahead:
+        yield first, last, block.result()

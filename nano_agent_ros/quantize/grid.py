@@ -49,4 +49,4 @@ def check_group(cols: int, group_size: int) -> None:
     if group_size < GROUP or group_size % GROUP:
         raise QuantizeError(f"group size {group_size} is no multiple of {GROUP}")
     if not cols or cols % group_size:
-        raise QuantizeError(f"{cols} inputs are no multiple of the group size {group_size}")
+        raise QuantizeError(f"{cols} inputs, which groups of {group_size} do not fill")

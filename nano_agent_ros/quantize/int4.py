@@ -50,7 +50,9 @@ def quantize_rows(w: np.ndarray, group_size: int = GROUP) -> tuple[np.ndarray, n
 
 def dequantize_rows(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Return the float32 matrix that q [rows, cols] and scales [rows, cols / 64] stand for."""
-    return q.astype(np.float32) * np.repeat(scales.astype(np.float32), GROUP, axis=1)
+    groups = q.astype(np.float32).reshape(*scales.shape, GROUP)
+    groups *= scales.astype(np.float32)[:, :, None]
+    return groups.reshape(q.shape)
 
 
 def fake_quantize(w: np.ndarray, group_size: int = GROUP) -> np.ndarray:
@@ -131,9 +133,12 @@ def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def unpack_panels(packed: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Undo pack_panels: q [rows, cols] int8 and scales [rows, cols / 64] float16."""
     panels, groups, _ = packed.shape
-    pairs = packed[:, :, :_NIBBLE_BYTES].reshape(panels, groups, 8, PANEL_ROWS, 4)
-    halves = np.stack([pairs & 15, pairs >> 4])  # [half, panel, group, j, n, k]
-    q = halves.transpose(1, 4, 2, 3, 0, 5).reshape(panels * PANEL_ROWS, groups * GROUP).astype(np.int8) - 8
-    stored = np.ascontiguousarray(packed[:, :, _NIBBLE_BYTES:]).view("<f2")
-    scales = stored.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
+    pairs = packed[:, :, :_NIBBLE_BYTES].view(np.uint32).reshape(panels, groups, 8, PANEL_ROWS)  # k = 0..3 in one
+    stored = np.empty((panels, PANEL_ROWS, groups, 8, 2), dtype=np.uint32)
+    stored[..., 0] = (pairs & np.uint32(0x0F0F0F0F)).transpose(0, 3, 1, 2)
+    stored[..., 1] = (pairs >> np.uint32(4) & np.uint32(0x0F0F0F0F)).transpose(0, 3, 1, 2)
+    q = stored.view(np.int8).reshape(panels * PANEL_ROWS, groups * GROUP)
+    q -= 8
+    by_group = np.ascontiguousarray(packed[:, :, _NIBBLE_BYTES:]).view("<f2")
+    scales = by_group.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
     return q[:rows], scales[:rows].astype(np.float16)

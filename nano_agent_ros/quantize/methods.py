@@ -46,7 +46,7 @@ class LayerResult:
 
 
 class Method(Protocol):
-    """Quantizes the layers of one network, called in order; holds the activations of the calibration text in between."""
+    """Quantizes the layers of one network, in order; holds the activations of the calibration text in between."""
 
     def begin(self, embeddings: Callable[[np.ndarray], np.ndarray]) -> None:
         """Look up the calibration tokens: `embeddings` turns ids [...] into float32 [..., hidden], as stored."""
@@ -78,7 +78,7 @@ def open_method(
         raise ConfigError(f"--method {name} needs --calibration FILE: a text like that which the model will see")
     from .calibration import calibration_tokens
 
-    tokens = calibration_tokens(calibration, checkpoint, config.vocab_size)  # int64 [B, T]
+    tokens = calibration_tokens(calibration, checkpoint, config.vocab_size)
     if name == "gptq":
         from .gptq import Gptq
 

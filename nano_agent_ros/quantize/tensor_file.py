@@ -69,12 +69,22 @@ def _entry(name: str, raw: Mapping[str, Any], start: int) -> TensorEntry:
 
 def read_tensor(path: Path, entry: TensorEntry) -> np.ndarray:
     """Read one tensor; floating-point ones come as float32, whatever their dtype in the file."""
-    raw = np.fromfile(path, dtype=_DTYPES[entry.dtype], count=math.prod(entry.shape), offset=entry.offset)
+    rows = entry.shape[0] if entry.shape else 1
+    return read_rows(path, entry, rows, 0, rows).reshape(entry.shape)
+
+
+def read_rows(path: Path, entry: TensorEntry, rows: int, begin: int, end: int) -> np.ndarray:
+    """Read rows begin to end of a tensor seen as [rows, ...]; return them flat, floating-point ones as float32."""
+    width = math.prod(entry.shape) // rows if rows else 0
+    offset = entry.offset + begin * width * np.dtype(_DTYPES[entry.dtype]).itemsize
+    raw = np.fromfile(path, dtype=_DTYPES[entry.dtype], count=(end - begin) * width, offset=offset)
+    if len(raw) != (end - begin) * width:
+        raise TensorFileError(f"{path} is shorter than its header says")
     if entry.dtype == "BF16":
-        raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    elif entry.dtype in ("F64", "F16"):
-        raw = raw.astype(np.float32)
-    return raw.reshape(entry.shape)
+        wide = np.zeros((len(raw), 2), dtype="<u2")  # a bfloat16 is the upper half of a float32
+        wide[:, 1] = raw
+        return wide.view("<f4").reshape(-1)
+    return raw.astype(np.float32) if entry.dtype in ("F64", "F16") else raw
 
 
 def layout_header(

@@ -13,6 +13,7 @@ from small_artifact import CONFIGS, make_artifact, random_network
 
 from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.engine.load import open_engine
+from nano_agent_ros.engine.native_engine import NativeEngine
 from nano_agent_ros.engine.torch_engine import TorchEngine
 from nano_agent_ros.model.checkpoint import save_checkpoint
 
@@ -43,7 +44,7 @@ def test_logits_are_those_of_the_native_engine_with_float_activations(folder, en
 
 def test_with_a_window_old_tokens_fall_out_as_in_the_native_engine(folder):
     engine = TorchEngine(folder, window=10, sinks=3)
-    native = open_engine(folder, "native", kernels="float", window=10, sinks=3)
+    native = NativeEngine(folder, kernels="float", window=10, sinks=3)
     ours, theirs = engine.new_state(), native.new_state()
     for piece in (random_tokens(3, 7), random_tokens(4, 1), random_tokens(5, 40), random_tokens(6, 2)):
         logits = engine.extend(ours, piece, every=True)

@@ -33,6 +33,7 @@ from .artifact import (
 )
 from .grid import quantize
 from .int4 import GROUP, PANEL_ROWS, QuantizeError
+from .self_check import write_self_check
 from .tensor_file import layout_header
 
 _PLAN, _DONE, _LOCK, _NEW, _OLD = "plan.json", "done.txt", "lock", "new", "old"
@@ -121,13 +122,14 @@ class ArtifactWriter:
         self.done.update(names)
 
     def complete(self, quantization: Mapping[str, Any], copies: Iterable[Path] = ()) -> str:
-        """Write the manifest, and take `copies` along under their names; return the model digest."""
+        """Take `copies` along under their names, write self-check and manifest; return the model digest."""
         missing = [name for name in self.tensors if name not in self.done]
         assert not missing, f"never written: {missing}"
         self._weights.flush()
         (self.folder / CONFIG).write_bytes(self._config_json)
         for path in copies:
             shutil.copyfile(path, self.folder / path.name)
+        write_self_check(self.folder, self.tensors.values())
         return write_manifest(self.folder, list(self.tensors.values()), {**LAYOUT, **quantization})
 
     def publish(self) -> None:

@@ -34,12 +34,12 @@ class LlamaRun:
     peak_rss: int
 
 
-def available(binary: Path | None, gguf: Path | None) -> bool:
+def available(binary: Path | None, gguf: Path | None, option: str = "--llama-bench") -> bool:
     """Whether there is a peer to run; says why not."""
     if binary is None or gguf is None:
-        say("llama.cpp is left out: give --llama-bench PATH and --gguf FILE (docs/benchmarks.md says how to make them)")
+        say(f"llama.cpp is left out: give {option} PATH and --gguf FILE (docs/benchmarks.md says how to make them)")
         return False
-    missing = [str(p) for p in (binary, gguf) if not p.is_file()]
+    missing = [str(path) for path in (binary, gguf) if not path.is_file()]
     if missing:
         say(f"llama.cpp is left out: {', '.join(missing)} does not exist")
     return not missing

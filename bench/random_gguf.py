@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.random_gguf", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", type=Path, help="model folder or config.json")
     parser.add_argument("out", type=Path, metavar="OUT.gguf")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, byte-level BPE (default: bytes)")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json of byte-level BPE")
     options = parser.parse_args()
     config = NemotronHConfig.from_json(options.model)
     say(f"writing {options.out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,15 +40,19 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Host copy of a state: `length` tokens were committed to reach it; `data` is the engine's own layout."""
+    """Host copy of a state: `length` tokens were committed to reach it.
+
+    `data` is the engine's own layout: bytes, or a read-only memoryview of bytes that is good for as long as it is held.
+    `bytes(snapshot.data)` is a copy where bytes are needed; files, sockets and hashes take either.
+    """
 
     model_digest: str
     length: int
-    data: bytes
+    data: bytes | memoryview
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over model, length and content, as hexadecimal."""
+        """SHA-256 over model, length and content, as hexadecimal; computed when it is first asked for."""
         h = hashlib.sha256(f"{self.model_digest}:{self.length}:".encode())
         h.update(self.data)
         return h.hexdigest()
@@ -74,6 +79,14 @@ class Engine(Protocol):
 
     def commit(self, state: Any, n: int) -> None:
         """Keep the first n (0 <= n <= T) of the tokens last extended by; raises ValueError otherwise."""
+        ...
+
+    def fork(self, state: Any) -> Any:
+        """Return an independent state with all tokens of `state`; far cheaper than a snapshot that is restored.
+
+        `state` stays as it is: its open tokens can still be taken back. In the fork none are open. Engines share
+        between the two what neither changes.
+        """
         ...
 
     def length(self, state: Any) -> int:

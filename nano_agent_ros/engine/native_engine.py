@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from nano_agent_ros.quantize.artifact import FLOAT16, FLOAT32, INT4, Artifact, r
 
 from . import native_library as c
 from .base import EngineError, Snapshot, StateSpec, TensorSpec
+from .host_buffers import HostBuffers
 
 _KINDS = {INT4: 0, FLOAT32: 1, FLOAT16: 2}
 
@@ -58,6 +60,7 @@ class NativeEngine:
         self.model_digest = artifact.model_digest
         self.vocab_size = artifact.config.vocab_size
         self.spec = state_spec(artifact.config, window, sinks)
+        self._buffers = HostBuffers()
         self._handle = self._open(artifact, threads, window, sinks, kernels)
         self.kernels: str = self._library.nano_engine_kernels(self._handle).decode()
         self.threads: int = self._library.nano_engine_threads(self._handle)
@@ -94,6 +97,10 @@ class NativeEngine:
             raise ValueError(f"cannot keep {n} of the tokens last extended by")
         self._check(self._library.nano_state_commit(self._own(state), n))
 
+    def fork(self, state: NativeState) -> NativeState:
+        """Return an independent state with all tokens of this one; copies little, whatever the length."""
+        return self._state(self._library.nano_state_fork(self._own(state)))
+
     def length(self, state: NativeState) -> int:
         """Number of tokens that the state has seen."""
         return self._check(self._library.nano_state_length(self._own(state)))
@@ -101,16 +108,19 @@ class NativeEngine:
     def snapshot(self, state: NativeState) -> Snapshot:
         """Copy the state; what attention keeps is stored for the tokens seen, so a young state is small."""
         nbytes = self._check(self._library.nano_state_snapshot_size(self._own(state)))
-        data = np.empty(nbytes, dtype=np.uint8)
-        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        self._check(self._library.nano_state_snapshot(self._own(state), pointer, nbytes))
-        return Snapshot(self.model_digest, self.length(state), data.tobytes())
+        data = self._buffers.take(nbytes)
+        self._check(self._library.nano_state_snapshot(self._own(state), _pointer(data), nbytes))
+        return Snapshot(self.model_digest, self.length(state), data.data.toreadonly())
 
     def restore(self, snapshot: Snapshot) -> NativeState:
-        """Return a new state equal to the snapshot. Raises EngineError for another model's or a damaged one."""
+        """Return a new state equal to the snapshot.
+
+        Raises EngineError for a damaged one, and for one of another model, attention window or set of kernels.
+        """
         if snapshot.model_digest != self.model_digest:
             raise EngineError("the snapshot belongs to another model; start a new conversation")
-        state = self._state(self._library.nano_state_restore(self._handle, snapshot.data, len(snapshot.data)))
+        data = np.frombuffer(snapshot.data, dtype=np.uint8)
+        state = self._state(self._library.nano_state_restore(self._handle, _pointer(data), len(data)))
         if self.length(state) != snapshot.length:
             raise EngineError("the snapshot is damaged: its length is not that of its data; start a new conversation")
         return state
@@ -151,6 +161,10 @@ class NativeEngine:
 
     def _message(self) -> str:
         return str(self._library.nano_last_error().decode(errors="replace"))
+
+
+def _pointer(data: np.ndarray) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def state_spec(config: NemotronHConfig, window: int, sinks: int) -> StateSpec:

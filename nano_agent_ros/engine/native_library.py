@@ -12,7 +12,7 @@ import nano_agent_ros.engine
 
 from .base import EngineError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 INVALID, DAMAGED = -1, -2
 LIBRARY = "libnano_engine.so"
 
@@ -59,9 +59,10 @@ _FUNCTIONS = {
     "nano_state_extend": (c_int, [c_void_p, POINTER(c_int64), c_int64, POINTER(c_float), c_int]),
     "nano_state_commit": (c_int, [c_void_p, c_int64]),
     "nano_state_length": (c_int64, [c_void_p]),
+    "nano_state_fork": (c_void_p, [c_void_p]),
     "nano_state_snapshot_size": (c_int64, [c_void_p]),
     "nano_state_snapshot": (c_int, [c_void_p, POINTER(c_uint8), c_int64]),
-    "nano_state_restore": (c_void_p, [c_void_p, c_char_p, c_int64]),
+    "nano_state_restore": (c_void_p, [c_void_p, POINTER(c_uint8), c_int64]),
 }
 
 

@@ -95,6 +95,10 @@ class TorchEngine:
                 _, state.now = self._network(torch.tensor([state.open[:n]]), state.kept)
         state.kept, state.open = state.now, []
 
+    def fork(self, state: TorchState) -> TorchState:
+        """Return an independent state with all tokens of this one; a network's state is never changed in place."""
+        return TorchState(state.now, state.now)
+
     def length(self, state: TorchState) -> int:
         """Number of tokens that the state has seen."""
         return state.now.length

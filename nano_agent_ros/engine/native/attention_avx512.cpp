@@ -100,9 +100,11 @@ void attend_full(const AttendArgs& a) {
     }
     for (std::size_t r = 0; r < a.run_count; ++r) {
         const KvRun& kv = a.runs[r];
+        const std::uint16_t* keys = kv.keys + a.run_offset;
+        const std::uint16_t* values = kv.values + a.run_offset;
         for (std::size_t i = 0; i < kv.count; i += kBlock) {
             const std::size_t count = kv.count - i < kBlock ? kv.count - i : kBlock;
-            attend_block(query, kv.keys + i * dim, kv.values + i * dim, count, a.scale, run);
+            attend_block(query, keys + i * dim, values + i * dim, count, a.scale, run);
         }
     }
     const __m512 inverse = _mm512_set1_ps(1.0F / run.total);

@@ -54,7 +54,7 @@ struct ScanArgs {
     std::size_t xbc_stride = 0, tokens = 0, heads = 0, head_dim = 0, state_size = 0, n_groups = 0;
 };
 
-// Contiguous run of cached keys and values of one head, each [count, head_dim] in float16.
+// Contiguous run of cached keys and values of the first head, each [count, head_dim] in float16.
 struct KvRun {
     const std::uint16_t* keys = nullptr;
     const std::uint16_t* values = nullptr;
@@ -65,6 +65,7 @@ struct AttendArgs {
     const float* query = nullptr;  // [head_dim]
     const KvRun* runs = nullptr;   // oldest first
     std::size_t run_count = 0, head_dim = 0;
+    std::size_t run_offset = 0;  // from a run's start to this layer's and head's keys or values, in elements
     float scale = 1.0F;
     float* output = nullptr;  // [head_dim]
 };

@@ -1,94 +1,88 @@
-// Keys and values of one attention layer: the first `sinks` tokens and a ring of the last `window` ones
-// (StreamingLLM, Xiao et al. 2023), in float16. The network has no position encoding, so old entries fall out at no cost.
+// Keys and values of a state's attention layers in float16: of the first `sinks` tokens and of the last `window` ones
+// (StreamingLLM, Xiao et al. 2023). The network has no position encoding, so old entries fall out at no cost.
+//
+// They lie in blocks of kKvBlock tokens: block b holds tokens b * kKvBlock and on, of every layer. Copies of a cache
+// share blocks; a block that is shared is copied before it is written to.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
-#include "aligned.h"
+#include "buffer_pool.h"
 #include "kernels.h"
 
 namespace nano {
 
-struct KvShape {
-    std::size_t heads, head_dim, sinks, window;
-    std::size_t slack;  // tokens that can be taken back without losing the window before them
+constexpr std::size_t kKvBlock = 128;
 
-    std::size_t most_slots() const { return sinks + window + slack; }
+struct KvShape {
+    std::size_t layers, heads, head_dim, sinks, window;
+
+    std::size_t head_values() const { return kKvBlock * head_dim; }  // from one head to the next, in one block
+    std::size_t block_bytes() const { return layers * 2 * heads * head_values() * sizeof(std::uint16_t); }
+    std::size_t sink_blocks() const { return (sinks + kKvBlock - 1) / kKvBlock; }
+    // Blocks that a state holds at most, and runs that a token's view of them makes.
+    std::size_t most_blocks() const { return sink_blocks() + window / kKvBlock + 3; }
+};
+
+// Tokens [begin, end) that lie in one block.
+struct KvSpan {
+    std::uint64_t begin, end;
+    std::size_t count() const { return static_cast<std::size_t>(end - begin); }
 };
 
 class KvCache {
 public:
-    explicit KvCache(const KvShape& shape) : shape_(shape) {}
+    // The pool's buffers have shape.block_bytes() bytes.
+    KvCache(const KvShape& shape, BufferPool& pool) : shape_(shape), pool_(&pool) {}
 
-    // Make room for tokens up to position length - 1.
-    void reserve(std::uint64_t length) {
-        const std::size_t needed = static_cast<std::size_t>(std::min<std::uint64_t>(length, shape_.most_slots()));
-        if (needed <= slots_) return;
-        const std::size_t slots = std::min(shape_.most_slots(), std::max({needed, 2 * slots_, std::size_t{64}}));
-        grow(keys_, slots);
-        grow(values_, slots);
-        slots_ = slots;
+    // Make room to write tokens [length, end), and let go of those that none from `length` on sees. What the cache holds
+    // of the tokens before stays. Throws std::bad_alloc; that changes nothing that can be seen.
+    void reserve(std::uint64_t length, std::uint64_t end);
+    // Make room for what a snapshot after `length` tokens holds, in a cache that is empty.
+    void reserve_kept(std::uint64_t length);
+
+    // [head_dim]; to write, the token must have been made room for since the cache was last copied.
+    std::uint16_t* key(std::size_t layer, std::uint64_t token, std::size_t head) { return at(layer, 0, token, head); }
+    std::uint16_t* value(std::size_t layer, std::uint64_t token, std::size_t head) { return at(layer, 1, token, head); }
+    const std::uint16_t* key(std::size_t layer, std::uint64_t token, std::size_t head) const {
+        return at(layer, 0, token, head);
+    }
+    const std::uint16_t* value(std::size_t layer, std::uint64_t token, std::size_t head) const {
+        return at(layer, 1, token, head);
     }
 
-    std::uint16_t* key(std::uint64_t position, std::size_t head) { return keys_.data() + at(position, head); }
-    std::uint16_t* value(std::uint64_t position, std::size_t head) { return values_.data() + at(position, head); }
-    const std::uint16_t* key(std::uint64_t position, std::size_t head) const { return keys_.data() + at(position, head); }
-    const std::uint16_t* value(std::uint64_t position, std::size_t head) const { return values_.data() + at(position, head); }
-
-    // What the token at `position` attends to, itself included, oldest first; returns the number of runs (at most 3).
-    std::size_t runs(std::uint64_t position, std::size_t head, KvRun out[3]) const {
-        std::size_t n = 0;
-        const std::uint64_t end = position + 1;
-        const std::uint64_t sink_end = std::min<std::uint64_t>(shape_.sinks, end);
-        if (sink_end > 0) out[n++] = run(0, sink_end, head);
-        const std::uint64_t begin = std::max(sink_end, end - std::min<std::uint64_t>(end, shape_.window));
-        if (begin == end) return n;
-        const std::uint64_t ring = shape_.most_slots() - shape_.sinks;
-        const std::uint64_t wrap = shape_.sinks + (((end - 1 - shape_.sinks) / ring) * ring);  // position in the first slot
-        if (begin < wrap) out[n++] = run(begin, wrap, head);
-        const std::uint64_t rest = std::max(begin, wrap);
-        if (rest < end) out[n++] = run(rest, end, head);
-        return n;
+    // What `token` attends to, itself included, oldest first, as runs of head 0 of layer 0; those of any other lie
+    // run_offset() values on. Returns their number, at most shape().most_blocks().
+    std::size_t runs(std::uint64_t token, KvRun* out) const;
+    std::size_t run_offset(std::size_t layer, std::size_t head) const {
+        return (layer * 2 * shape_.heads + head) * shape_.head_values();
     }
 
-    // Tokens that a snapshot after `length` tokens holds.
-    std::uint64_t kept(std::uint64_t length) const {
-        const std::uint64_t sinks = std::min<std::uint64_t>(shape_.sinks, length);
-        return sinks + std::min<std::uint64_t>(shape_.window, length - sinks);
-    }
+    // Tokens that a snapshot after `length` tokens holds, and where they lie, oldest first.
+    std::uint64_t kept(std::uint64_t length) const;
+    std::vector<KvSpan> kept_spans(std::uint64_t length) const;
 
     const KvShape& shape() const { return shape_; }
 
 private:
-    std::size_t slot(std::uint64_t position) const {
-        if (position < shape_.sinks) return static_cast<std::size_t>(position);
-        const std::size_t ring = shape_.most_slots() - shape_.sinks;
-        return shape_.sinks + static_cast<std::size_t>((position - shape_.sinks) % ring);
+    std::size_t index(std::uint64_t block) const {
+        return static_cast<std::size_t>(block < shape_.sink_blocks() ? block : block - dropped_);
     }
-
-    std::size_t at(std::uint64_t position, std::size_t head) const {
-        return (head * slots_ + slot(position)) * shape_.head_dim;
+    std::uint64_t block_count() const { return blocks_.size() + dropped_; }  // those dropped included
+    std::uint16_t* at(std::size_t layer, std::size_t which, std::uint64_t token, std::size_t head) const {
+        auto* block = reinterpret_cast<std::uint16_t*>(blocks_[index(token / kKvBlock)].get());
+        return block + run_offset(layer, head) + which * shape_.heads * shape_.head_values() +
+               static_cast<std::size_t>(token % kKvBlock) * shape_.head_dim;
     }
-
-    KvRun run(std::uint64_t begin, std::uint64_t end, std::size_t head) const {
-        const std::size_t offset = at(begin, head);
-        return {keys_.data() + offset, values_.data() + offset, static_cast<std::size_t>(end - begin)};
-    }
-
-    void grow(AlignedVector<std::uint16_t>& data, std::size_t slots) const {
-        AlignedVector<std::uint16_t> larger(shape_.heads * slots * shape_.head_dim);
-        for (std::size_t h = 0; h < shape_.heads; ++h) {
-            std::copy_n(data.data() + h * slots_ * shape_.head_dim, slots_ * shape_.head_dim,
-                        larger.data() + h * slots * shape_.head_dim);
-        }
-        data.swap(larger);
-    }
+    void drop_unseen(std::uint64_t length);
+    Buffer copy_of(const Buffer& block, std::size_t tokens) const;
 
     KvShape shape_;
-    std::size_t slots_ = 0;
-    AlignedVector<std::uint16_t> keys_, values_;  // float16 [heads, slots, head_dim]
+    BufferPool* pool_;
+    std::vector<Buffer> blocks_;  // the sinks' ones, then the others but for the first `dropped_` of those
+    std::uint64_t dropped_ = 0;
 };
 
 }  // namespace nano

@@ -3,19 +3,21 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <string>
 
 #include "error.h"
 #include "kernels.h"
 #include "network.h"
+#include "snapshot.h"
 
 struct nano_engine {
-    nano::Network network;
+    std::shared_ptr<nano::Network> network;
 };
 
 struct nano_state {
-    nano_engine& engine;
+    std::shared_ptr<nano::Network> network;  // outlives the state, whose memory is the network's
     nano::State state;
 };
 
@@ -59,10 +61,10 @@ void require(bool condition, const char* message) {
     if (!condition) throw nano::Error(NANO_INVALID, message);
 }
 
-nano::StateLayout layout_from(const nano_config& config, const nano_options& options) {
+nano::StateLayout layout_from(const nano_config& config, const nano_options& options, const nano::KernelSet& kernels) {
     require(options.window >= 1 && options.window <= kMostWindow, "window must be 1 to 16777216 tokens");
     require(options.sinks >= 0 && options.sinks <= kMostWindow, "sinks must be 0 to 16777216 tokens");
-    nano::StateLayout layout{nano::Config(config), {}, static_cast<std::size_t>(options.window),
+    nano::StateLayout layout{nano::Config(config), {}, kernels.name, static_cast<std::size_t>(options.window),
                              static_cast<std::size_t>(options.sinks)};
     std::memcpy(layout.model_digest, options.model_digest, sizeof layout.model_digest);
     return layout;
@@ -89,8 +91,9 @@ nano_engine* nano_engine_open(const char* weights_path, const nano_config* confi
             }
             const std::int64_t cores = static_cast<std::int64_t>(nano::physical_cores());
             const std::int64_t threads = options->threads > 0 ? options->threads : std::min(cores, kDefaultMostThreads);
-            return new nano_engine{{weights_path, layout_from(*config, *options), tensors, tensor_count, *kernels,
-                                    static_cast<std::size_t>(threads)}};
+            return new nano_engine{std::make_shared<nano::Network>(weights_path, layout_from(*config, *options, *kernels),
+                                                                   tensors, tensor_count, *kernels,
+                                                                   static_cast<std::size_t>(threads))};
         },
         [](int) -> nano_engine* { return nullptr; });
 }
@@ -98,18 +101,20 @@ nano_engine* nano_engine_open(const char* weights_path, const nano_config* confi
 void nano_engine_close(nano_engine* engine) { delete engine; }
 
 const char* nano_engine_kernels(const nano_engine* engine) {
-    return engine != nullptr ? engine->network.kernels.name : "";
+    return engine != nullptr ? engine->network->kernels.name : "";
 }
 
 int64_t nano_engine_threads(const nano_engine* engine) {
-    return engine != nullptr ? static_cast<int64_t>(engine->network.threads()) : 0;
+    return engine != nullptr ? static_cast<int64_t>(engine->network->threads()) : 0;
 }
 
 nano_state* nano_state_new(nano_engine* engine) {
     return guarded(
         [&]() -> nano_state* {
             require(engine != nullptr, "the engine is null");
-            return new nano_state{*engine, nano::State(engine->network.layout)};
+            nano::Network& network = *engine->network;
+            const std::lock_guard<std::mutex> lock(network.mutex);
+            return new nano_state{engine->network, nano::State(network.layout, network.memory)};
         },
         [](int) -> nano_state* { return nullptr; });
 }
@@ -121,7 +126,7 @@ int nano_state_extend(nano_state* state, const int64_t* tokens, int64_t count, f
         [&] {
             require(state != nullptr && tokens != nullptr, "the state or the tokens are null");
             require(count >= 1, "extend needs at least one token");
-            nano::Network& network = state->engine.network;
+            nano::Network& network = *state->network;
             const auto vocabulary = static_cast<std::int64_t>(network.layout.config.vocab_size);
             for (int64_t i = 0; i < count; ++i) {
                 if (tokens[i] < 0 || tokens[i] >= vocabulary) {
@@ -140,7 +145,7 @@ int nano_state_commit(nano_state* state, int64_t count) {
     return guarded(
         [&] {
             require(state != nullptr, "the state is null");
-            nano::Network& network = state->engine.network;
+            nano::Network& network = *state->network;
             const std::lock_guard<std::mutex> lock(network.mutex);
             const nano::State& s = state->state;
             const std::size_t total = s.before_long ? s.long_tokens.size() : s.pending;
@@ -158,20 +163,30 @@ int64_t nano_state_length(nano_state* state) {
     return guarded(
         [&]() -> std::int64_t {
             require(state != nullptr, "the state is null");
-            const std::lock_guard<std::mutex> lock(state->engine.network.mutex);
+            const std::lock_guard<std::mutex> lock(state->network->mutex);
             return static_cast<std::int64_t>(state->state.length + state->state.pending);
         },
         wide_code);
+}
+
+nano_state* nano_state_fork(nano_state* state) {
+    return guarded(
+        [&]() -> nano_state* {
+            require(state != nullptr, "the state is null");
+            const std::lock_guard<std::mutex> lock(state->network->mutex);
+            return new nano_state{state->network, state->state.fork()};
+        },
+        [](int) -> nano_state* { return nullptr; });
 }
 
 int64_t nano_state_snapshot_size(nano_state* state) {
     return guarded(
         [&]() -> std::int64_t {
             require(state != nullptr, "the state is null");
-            const std::lock_guard<std::mutex> lock(state->engine.network.mutex);
+            const std::lock_guard<std::mutex> lock(state->network->mutex);
             state->state.settle();
             state->state.forget_long();
-            return static_cast<std::int64_t>(state->state.snapshot_size());
+            return static_cast<std::int64_t>(nano::snapshot_size(state->state));
         },
         wide_code);
 }
@@ -180,12 +195,13 @@ int nano_state_snapshot(nano_state* state, uint8_t* data, int64_t nbytes) {
     return guarded(
         [&] {
             require(state != nullptr && data != nullptr, "the state or the buffer is null");
-            const std::lock_guard<std::mutex> lock(state->engine.network.mutex);
+            nano::Network& network = *state->network;
+            const std::lock_guard<std::mutex> lock(network.mutex);
             state->state.settle();
             state->state.forget_long();
-            require(nbytes >= 0 && static_cast<std::uint64_t>(nbytes) == state->state.snapshot_size(),
+            require(nbytes >= 0 && static_cast<std::uint64_t>(nbytes) == nano::snapshot_size(state->state),
                     "the buffer does not have the snapshot's size");
-            state->state.save(data);
+            nano::save_snapshot(state->state, nano::hashed_copy(network.kernels), network.pool(), data);
             return static_cast<int>(NANO_OK);
         },
         same_code);
@@ -195,9 +211,11 @@ nano_state* nano_state_restore(nano_engine* engine, const uint8_t* data, int64_t
     return guarded(
         [&]() -> nano_state* {
             require(engine != nullptr && data != nullptr && nbytes >= 0, "the engine or the snapshot is null");
-            auto restored = std::make_unique<nano_state>(nano_state{*engine, nano::State(engine->network.layout)});
-            restored->state.load(data, static_cast<std::size_t>(nbytes));
-            return restored.release();
+            nano::Network& network = *engine->network;
+            const std::lock_guard<std::mutex> lock(network.mutex);
+            return new nano_state{engine->network, nano::load_snapshot(network.layout, network.memory,
+                                                               nano::hashed_copy(network.kernels), network.pool(), data,
+                                                               static_cast<std::size_t>(nbytes))};
         },
         [](int) -> nano_state* { return nullptr; });
 }

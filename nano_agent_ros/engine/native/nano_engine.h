@@ -4,8 +4,8 @@
  * nano_last_error() then holds a message (per thread, valid until that thread's next call).
  *
  * Thread safety: an engine and its states may be used from any thread. Calls on one engine run one after
- * another (each uses the engine's whole thread pool). A state must not be freed while another thread uses it,
- * and an engine must outlive its states.
+ * another (each uses the engine's whole thread pool). A state must not be freed while another thread uses it.
+ * A state whose engine was closed can only be freed.
  */
 #ifndef NANO_ENGINE_H
 #define NANO_ENGINE_H
@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 #define NANO_API __attribute__((visibility("default")))
-#define NANO_ABI_VERSION 1
+#define NANO_ABI_VERSION 2
 
 enum {
     NANO_OK = 0,
@@ -79,10 +79,14 @@ NANO_API int nano_state_commit(nano_state *state, int64_t count);
 /* Tokens that the state has seen, or a negative error. */
 NANO_API int64_t nano_state_length(nano_state *state);
 
+/* Returns a state with all tokens of this one, in time that does not depend on how many; NULL on error. Neither sees what
+ * is done to the other. This one's last tokens can still be taken back, the new one's cannot. */
+NANO_API nano_state *nano_state_fork(nano_state *state);
+
 /* Keep every token, then return the size of a snapshot in bytes, or a negative error. */
 NANO_API int64_t nano_state_snapshot_size(nano_state *state);
 NANO_API int nano_state_snapshot(nano_state *state, uint8_t *data, int64_t nbytes);
-/* Returns NULL for a damaged snapshot or one of another model. */
+/* Returns NULL for a damaged snapshot or one of another model, kernel set or attention window. */
 NANO_API nano_state *nano_state_restore(nano_engine *engine, const uint8_t *data, int64_t nbytes);
 
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace nano {
 
@@ -41,15 +42,18 @@ void Workspace::reserve(const Config& c, std::size_t count) {
 
 Network::Network(const std::string& path, const StateLayout& state_layout, const nano_tensor* tensors,
                  std::size_t count, const KernelSet& kernel_set, std::size_t threads)
-    : layout(state_layout), kernels(kernel_set), weights_(path, layout.config, tensors, count), pool_(threads) {}
+    : layout(state_layout),
+      kernels(kernel_set),
+      memory(layout),
+      weights_(path, layout.config, tensors, count),
+      pool_(threads) {}
 
 void Network::extend(State& state, const std::int64_t* tokens, std::size_t count, float* logits, bool every) {
     state.settle();
     state.forget_long();
     const bool is_long = count > kMostPending;
     if (is_long) {
-        auto before = std::make_unique<std::vector<std::uint8_t>>(state.snapshot_size());
-        state.save(before->data());
+        auto before = std::make_unique<State>(state.fork());
         state.long_tokens.assign(tokens, tokens + count);
         state.before_long = std::move(before);
     }
@@ -62,8 +66,7 @@ void Network::extend(State& state, const std::int64_t* tokens, std::size_t count
             run_chunk(state, tokens + done, n, out, every);
         }
     } catch (...) {
-        if (is_long) state.load(state.before_long->data(), state.before_long->size());
-        state.forget_long();
+        if (is_long) state = State(std::move(*state.before_long));
         throw;
     }
 }
@@ -75,6 +78,7 @@ void Network::commit(State& state, std::size_t n) {
         state.settle();
     } else if (n >= settled) {
         const std::size_t kept = n - settled;
+        state.reserve_replay();
         for (std::size_t i = 0, m = 0; kept > 0 && i < weights_.layers.size(); ++i) {
             if (weights_.layers[i].kind != 'M') continue;
             const MambaWeights& w = weights_.layers[i].mamba;
@@ -85,14 +89,14 @@ void Network::commit(State& state, std::size_t n) {
                 discretize(s.dt.data() + at, w.dt_bias, w.neg_a.data(), layout.config.mamba_heads, layout.config.dt_min,
                            layout.config.dt_max, space_.dt.data() + at, space_.decay.data() + at);
             }
-            scan(w, s.ssm.data(), s.ssm.data(), nullptr, kept);
+            scan(w, s.ssm, s.ssm_next, nullptr, kept);
         }
-        state.advance_conv(kept);
+        state.keep(kept);
     } else {
-        // The tail reaches back over chunks that are settled: start from the copy and run the kept tokens again.
+        // The tail reaches back over chunks that are settled: start from the fork and run the kept tokens again.
         const std::vector<std::int64_t> tokens(state.long_tokens.begin(),
                                                state.long_tokens.begin() + static_cast<std::ptrdiff_t>(n));
-        state.load(state.before_long->data(), state.before_long->size());
+        state = State(std::move(*state.before_long));
         for (std::size_t done = 0; done < n; done += state.pending) {
             state.settle();
             run_chunk(state, tokens.data() + done, std::min(kMostPending, n - done), nullptr, false);
@@ -106,6 +110,7 @@ void Network::run_chunk(State& state, const std::int64_t* tokens, std::size_t co
     const Config& c = layout.config;
     space_.reserve(c, count);
     state.reserve(count);
+    find_runs(state, count);
     const ThreadPool::Session session(pool_, weights_.weight_count() * count >= kWorthThreads);
     for (std::size_t t = 0; t < count; ++t) {
         weights_.embed(static_cast<std::size_t>(tokens[t]), space_.hidden.data() + t * c.hidden_size);
@@ -117,7 +122,7 @@ void Network::run_chunk(State& state, const std::int64_t* tokens, std::size_t co
         if (layer.kind == 'M') {
             mamba(layer.mamba, state.mamba[m++], x, count);
         } else if (layer.kind == '*') {
-            attention(layer.attention, state.kv[a++], state.length, x, count);
+            attention(layer.attention, state.kv, a++, state.length, x, count);
         } else {
             mlp(layer.mlp, x, count);
         }
@@ -125,6 +130,16 @@ void Network::run_chunk(State& state, const std::int64_t* tokens, std::size_t co
     }
     if (logits != nullptr) logits_of(every ? 0 : count - 1, every ? count : 1, logits);
     state.pending = count;
+}
+
+void Network::find_runs(const State& state, std::size_t count) {
+    if (state.kv.shape().layers == 0) return;
+    const std::size_t most = state.kv.shape().most_blocks();
+    space_.runs.resize(std::max(space_.runs.size(), count * most));
+    space_.run_counts.resize(std::max(space_.run_counts.size(), count));
+    for (std::size_t t = 0; t < count; ++t) {
+        space_.run_counts[t] = state.kv.runs(state.length + t, space_.runs.data() + t * most);
+    }
 }
 
 Int8Rows Network::norm_and_quantize(const float* weight, std::size_t count) {
@@ -178,7 +193,7 @@ void Network::mamba(const MambaWeights& w, MambaState& s, const Int8Rows& x, std
         }
     });
     convolve(w, s, count);
-    scan(w, s.ssm.data(), s.ssm_next.data(), space_.mixed.data(), count);
+    scan(w, s.ssm, s.ssm_next, space_.mixed.data(), count);
     pool_.parallel_for(count, grain_for(16 * c.d_inner()), [&](std::size_t begin, std::size_t end) {
         for (std::size_t t = begin; t < end; ++t) {
             float* y = space_.mixed.data() + t * c.d_inner();
@@ -223,8 +238,8 @@ void Network::scan(const MambaWeights& w, const float* state_in, float* state_ou
                        [&](std::size_t begin, std::size_t end) { kernels.scan(args, begin, end); });
 }
 
-void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t position, const Int8Rows& x,
-                        std::size_t count) {
+void Network::attention(const AttentionWeights& w, KvCache& cache, std::size_t layer, std::uint64_t position,
+                        const Int8Rows& x, std::size_t count) {
     const Config& c = layout.config;
     linear(w.q, x, count, space_.query.data());
     linear(w.k, x, count, space_.key.data());
@@ -232,8 +247,8 @@ void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t
     for (std::size_t t = 0; t < count; ++t) {
         for (std::size_t h = 0; h < c.kv_heads; ++h) {
             const std::size_t at = t * c.kv_dim() + h * c.head_dim;
-            kernels.to_half(space_.key.data() + at, c.head_dim, cache.key(position + t, h));
-            kernels.to_half(space_.value.data() + at, c.head_dim, cache.value(position + t, h));
+            kernels.to_half(space_.key.data() + at, c.head_dim, cache.key(layer, position + t, h));
+            kernels.to_half(space_.value.data() + at, c.head_dim, cache.value(layer, position + t, h));
         }
     }
     const std::size_t seen = static_cast<std::size_t>(cache.kept(position + count));
@@ -242,11 +257,11 @@ void Network::attention(const AttentionWeights& w, KvCache& cache, std::uint64_t
         for (std::size_t i = begin; i < end; ++i) {
             const std::size_t t = i / c.attention_heads;
             const std::size_t head = i % c.attention_heads;
-            KvRun runs[3];
             AttendArgs args;
             args.query = space_.query.data() + i * c.head_dim;
-            args.runs = runs;
-            args.run_count = cache.runs(position + t, head / per_kv, runs);
+            args.runs = space_.runs.data() + t * cache.shape().most_blocks();
+            args.run_count = space_.run_counts[t];
+            args.run_offset = cache.run_offset(layer, head / per_kv);
             args.head_dim = c.head_dim;
             args.scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
             args.output = space_.mixed.data() + i * c.head_dim;

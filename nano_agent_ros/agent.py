@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nano_agent_ros.decode import REPLY_KINDS, Decoder, DialectError, Reply, reply_grammar, write_reply
+from nano_agent_ros.decode import REPLY_KINDS, REPLY_TEXT, Decoder, DialectError, Guesser, Reply, plain, reply_grammar
 from nano_agent_ros.decode.generate import DecodeError
 from nano_agent_ros.engine.base import Engine
 from nano_agent_ros.engine.load import open_engine
@@ -46,7 +46,7 @@ class Turn:
     """What one utterance led to. `kind` is act, answer, clarify, refuse or ignore; actions only with act.
 
     `reply` is what to say ("" for nothing); `timings` are seconds by stage (prompt, prefill, decode, ground, total);
-    `tokens` counts prompt and reply tokens and the engine steps of the reply.
+    `tokens` counts the tokens of prompt, reply and thought, the engine steps of the reply, and right guesses in it.
     """
 
     turn: int
@@ -61,18 +61,31 @@ class Turn:
 class Agent:
     """One conversation with one robot. Not thread-safe: one caller at a time."""
 
-    def __init__(self, model: Model, skills: Skills, site: Site, min_confidence: float = MIN_CONFIDENCE) -> None:
+    def __init__(
+        self,
+        model: Model,
+        skills: Skills,
+        site: Site,
+        min_confidence: float = MIN_CONFIDENCE,
+        thinking: int = 0,
+        guess: int | None = None,
+    ) -> None:
         """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream.
 
         A plan with an action that has a risk and of which the model is less sure than `min_confidence` (0 to 1: the
-        probability of the tokens that it chose) becomes a question.
+        probability of the tokens that it chose) becomes a question. `thinking` is how many tokens the model may think
+        before it replies, 0 for none; only some models can. `guess` is how many tokens an engine step may hold with
+        guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same.
         """
         self.skills, self.site = skills, site
         self._min_confidence = min_confidence
         self._engine = model.engine
-        self._builder = PromptBuilder(model.tokenizer, model.template, skills, site)
-        grammar = reply_grammar(skills, site, model.tokenizer.added)
-        self._decoder = Decoder(model.tokenizer, grammar, model.engine.vocab_size, self._builder.eos_id)
+        tokenizer = model.tokenizer
+        builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
+        self._dialect = builder.dialect
+        grammar = reply_grammar(skills, site, tokenizer.added, self._dialect, *builder.around)
+        self._decoder = Decoder(tokenizer, grammar, model.engine.vocab_size, builder.eos_id, self._dialect, thinking)
+        self._guesser = Guesser(self._dialect, skills, site, builder.written, tokenizer.decode, guess)
         state = self._engine.new_state()
         self._engine.extend(state, self._builder.prefix())
         self._start = self._engine.snapshot(state)
@@ -86,10 +99,12 @@ class Agent:
         site: str | Path = "warehouse",
         threads: int | None = None,
         min_confidence: float = MIN_CONFIDENCE,
+        thinking: int = 0,
+        guess: int | None = None,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
-        return Agent(Model.open(model, engine, threads), loaded_skills, loaded_site, min_confidence)
+        return Agent(Model.open(model, engine, threads), loaded_skills, loaded_site, min_confidence, thinking, guess)
 
     def reset(self) -> None:
         """Forget the conversation: back to the state after the system prompt."""
@@ -139,30 +154,38 @@ class Agent:
         return turn
 
     def _reply(self, words: str, earlier: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
+        kept = prompt[: len(prompt) - len(self._builder.opening)]
         logits = self._engine.extend(self._state, prompt)
         clock.lap("prefill")
         actions: tuple[Action, ...] = ()
+        counts = {"prompt": len(prompt), "steps": 0, "guessed": 0, "thought": 0}
+        decoded: list[int] = []
+        self._guesser.begin(words, prompt)
         try:
-            reply = self._decoder.decode(self._engine, self._state, logits)
+            reply = self._decoder.decode(self._engine, self._state, logits, self._guesser)
             clock.lap("decode")
+            counts |= {"steps": reply.steps, "guessed": reply.guessed}
+            counts["thought"] = reply.thought.tokens if reply.thought else 0
             kind, spoken = _kind(reply)
             if kind == "act":
                 actions = tuple(checked(call, self.skills, self.site, words, earlier) for call in reply.calls)
-            said, count, steps = reply.text, list(reply.tokens), reply.steps
+            said, decoded = reply.text, list(reply.tokens)
             if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()
-                said = write_reply([Call("clarify", {"text": UNSURE})])
+                said = self._dialect.write([Call("clarify", {"text": UNSURE})])
         except (DecodeError, DialectError, GroundingError) as error:
-            kind = "refuse"
+            kind, actions = "refuse", ()
             spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."
-            said, count, steps, actions = write_reply([Call("refuse", {"text": spoken})]), [], 0, ()
+            said = self._dialect.write([Call("refuse", {"text": plain(spoken, REPLY_TEXT)})])
         canonical = self._builder.reply(said)
-        if canonical != count:  # the state must hold what the template renders, and what was really answered
+        if self._builder.rewrites or canonical != decoded:
+            # the state must hold what the template shows of a past turn (no thought), and what was really answered
             self._state = self._engine.restore(before)
-            self._engine.extend(self._state, prompt + canonical)
+            self._engine.extend(self._state, kept + canonical)
+        self._guesser.learn(self._dialect.parse(said), canonical)
         clock.lap("ground")
-        tokens = {"prompt": len(prompt), "reply": len(canonical), "steps": steps}
-        return Turn(self.turns, words, kind, actions, spoken, clock.done(), tokens)
+        counts["reply"] = len(canonical)
+        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts)
 
 
 def _kind(reply: Reply) -> tuple[str, str]:

@@ -1,15 +1,32 @@
 """Replies: the dialect they are written in, the grammar that keeps them parseable, the loop that decodes them."""
 
-from nano_agent_ros.decode.dialect import REPLY_KINDS, DialectError, parse_reply, reply_message, write_reply
+from nano_agent_ros.decode.dialect import (
+    NEMOTRON_3,
+    REPLY_KINDS,
+    Dialect,
+    DialectError,
+    NanoV2,
+    parse_reply,
+    plain,
+    reply_message,
+    write_reply,
+)
 from nano_agent_ros.decode.generate import Decoder, Reply
-from nano_agent_ros.decode.grammar import reply_grammar
+from nano_agent_ros.decode.grammar import REPLY_TEXT, reply_grammar
+from nano_agent_ros.decode.guess import Guesser
 
 __all__ = [
+    "NEMOTRON_3",
     "REPLY_KINDS",
+    "REPLY_TEXT",
     "Decoder",
+    "Dialect",
     "DialectError",
+    "Guesser",
+    "NanoV2",
     "Reply",
     "parse_reply",
+    "plain",
     "reply_grammar",
     "reply_message",
     "write_reply",

@@ -1,4 +1,4 @@
-"""The grammar of a reply, derived from skills and site, in llguidance's Lark syntax."""
+"""The grammar of a reply, derived from skills, site and dialect, in llguidance's Lark syntax."""
 
 from __future__ import annotations
 
@@ -6,63 +6,68 @@ import json
 import re
 from collections.abc import Collection, Sequence
 
+from nano_agent_ros.decode.dialect import NEMOTRON_3, Dialect, NanoV2, control_in
 from nano_agent_ros.skills import Argument, Site, Skill, Skills
 from nano_agent_ros.skills.quantities import UNITS
 
 MAX_CALLS = 6
 REPLY_TEXT = 160  # characters of an answer, question or refusal
-_PLAIN = r"[^<>\x00-\x1f\x7f]"  # what a text argument may hold
+
+# What may stand around a reply: as text, or as line breaks that the model may leave out.
+OPTIONAL_BREAKS = None
 
 
-def reply_grammar(skills: Skills, site: Site, control: Collection[str]) -> str:
+def reply_grammar(
+    skills: Skills,
+    site: Site,
+    control: Collection[str],
+    dialect: Dialect = NEMOTRON_3,
+    before: str | None = "",
+    after: str = "",
+) -> str:
     """Lark grammar of every reply of contracts.md for these skills and this site.
 
     `control` are the tokenizer's control tokens: where one stands in the dialect it is matched as the token itself.
+    `before` and `after` are what the chat template puts around the calls; `before` may be OPTIONAL_BREAKS.
     """
-    writer = _Writer(control)
+    writer: _Writer = _JsonWriter(control) if isinstance(dialect, NanoV2) else _TagWriter(control)
     names = [writer.skill(skill, site) for skill in skills if _possible(skill, site)]
     for kind in ("answer", "clarify", "refuse"):
         text = Argument("text", "text", max_length=REPLY_TEXT)
-        writer.rule(f"r_{kind}", writer.call(kind, [(text, _words(REPLY_TEXT))]))
+        writer.rule(f"r_{kind}", writer.call(kind, [(text, writer.words(REPLY_TEXT))]))
     writer.rule("r_ignore", writer.call("ignore", []))
-    start = "r_answer | r_clarify | r_refuse | r_ignore"
+    body = "r_answer | r_clarify | r_refuse | r_ignore"
     if names:
-        start = f'call ("\\n" call){{0,{MAX_CALLS - 1}}} | {start}'
+        more = f"({writer.literal(writer.between)} call)"
+        body = f"call {more}{{0,{MAX_CALLS - 1}}} | {body}"
         writer.rule("call", " | ".join(names))
-    return f"start: {start}\n" + "\n".join(writer.rules) + "\n"
+    writer.rule("body", body)
+    head = r"/\n{0,2}/" if before is OPTIONAL_BREAKS else writer.literal(before)
+    parts = [head, writer.literal(writer.opening), "body", writer.literal(writer.closing), writer.literal(after)]
+    return "start: " + " ".join(p for p in parts if p != '""') + "\n" + "\n".join(writer.rules) + "\n"
 
 
 class _Writer:
+    """What both dialects share: rules by name, literals with control tokens, values by argument type."""
+
+    opening = closing = between = ""
+
     def __init__(self, control: Collection[str]) -> None:
         self.rules: list[str] = []
-        self._control = sorted(control, key=len, reverse=True)
+        self._control = frozenset(control)
 
     def rule(self, name: str, body: str) -> None:
         self.rules.append(f"{name}: {body}")
 
     def literal(self, text: str) -> str:
         """Text as grammar: control tokens by name, the rest as string literals."""
-        if not text:
-            return '""'
-        pattern = "|".join(map(re.escape, self._control))
-        parts = re.split(f"({pattern})", text) if pattern else [text]
-        return " ".join(p if p in self._control else json.dumps(p) for p in parts if p)
-
-    def call(self, name: str, parameters: Sequence[tuple[Argument, str]]) -> str:
-        head = self.literal(f"<tool_call>\n<function={name}>\n")
-        tail = self.literal("</function>\n</tool_call>")
-        body = [self.parameter(argument, value) for argument, value in parameters]
-        return " ".join([head, *body, tail])
-
-    def parameter(self, argument: Argument, value: str) -> str:
-        head = self.literal(f"<parameter={argument.name}>\n")
-        text = f"{head} {value} {self.literal(chr(10) + '</parameter>' + chr(10))}"
-        return f"({text})?" if argument.optional else text
+        parts = control_in(text, self._control)
+        return " ".join(p if p in self._control else _quoted(p) for p in parts) or '""'
 
     def skill(self, skill: Skill, site: Site) -> str:
         parameters = []
         for argument in skill.arguments:
-            value = _value(argument, site)
+            value = self.value(argument, site)
             if value is None:
                 continue  # an optional argument for which this site has no name
             rule = f"v_{skill.name}_{argument.name}"
@@ -71,24 +76,93 @@ class _Writer:
         self.rule(f"s_{skill.name}", self.call(skill.name, parameters))
         return f"s_{skill.name}"
 
+    def value(self, argument: Argument, site: Site) -> str | None:
+        names = _names(argument, site)
+        if names is not None:
+            return " | ".join(self.name(name) for name in names) or None
+        if argument.type == "integer":
+            return "/[1-9][0-9]{0,3}|0/"
+        if argument.type == "number":
+            units = "|".join(re.escape(u).replace("/", r"\/") for u in UNITS[argument.quantity])
+            return self.enclosed(rf"/[0-9]{{1,4}}(\.[0-9]{{1,2}})? ({units})/")
+        return self.words(argument.max_length)
 
-def _value(argument: Argument, site: Site) -> str | None:
+    def name(self, name: str) -> str:
+        return _quoted(name)
+
+    def enclosed(self, pattern: str) -> str:
+        return pattern
+
+    def words(self, length: int) -> str:
+        """One to `length` printable characters that begin with a letter or digit."""
+        raise NotImplementedError
+
+    def call(self, name: str, parameters: Sequence[tuple[Argument, str]]) -> str:
+        raise NotImplementedError
+
+
+class _TagWriter(_Writer):
+    """Nemotron 3."""
+
+    between = "\n"
+
+    def words(self, length: int) -> str:
+        return f"/[\\p{{L}}\\p{{N}}][^<>\\x00-\\x1f\\x7f]{{0,{length - 1}}}/"
+
+    def call(self, name: str, parameters: Sequence[tuple[Argument, str]]) -> str:
+        head = self.literal(f"<tool_call>\n<function={name}>\n")
+        tail = self.literal("</function>\n</tool_call>")
+        return " ".join([head, *(self._parameter(argument, value) for argument, value in parameters), tail])
+
+    def _parameter(self, argument: Argument, value: str) -> str:
+        head, tail = self.literal(f"<parameter={argument.name}>\n"), self.literal("\n</parameter>\n")
+        return f"({head} {value} {tail})?" if argument.optional else f"{head} {value} {tail}"
+
+
+class _JsonWriter(_Writer):
+    """Nemotron Nano v2. Of the escapes of JSON only those are allowed that its writers need here: `\\"` and `\\\\`."""
+
+    opening, closing, between = "<TOOLCALL>[", "]</TOOLCALL>", ", "
+
+    def words(self, length: int) -> str:
+        rest = r'([^<>"\\\x00-\x1f\x7f]|\\["\\])'
+        return self.enclosed(f"/[\\p{{L}}\\p{{N}}]{rest}{{0,{length - 1}}}/")
+
+    def name(self, name: str) -> str:
+        return _quoted(f'"{name}"')
+
+    def enclosed(self, pattern: str) -> str:
+        return f'/"{pattern[1:-1]}"/'
+
+    def call(self, name: str, parameters: Sequence[tuple[Argument, str]]) -> str:
+        head = self.literal(f'{{"name": "{name}", "arguments": {{')
+        pairs = [(a.optional, _quoted(f'"{a.name}": ') + " " + value) for a, value in parameters]
+        return " ".join([head, _separated(pairs), _quoted("}}")])
+
+
+def _separated(items: Sequence[tuple[bool, str]]) -> str:
+    """Items in order with commas between those that are there; each is (optional, grammar)."""
+    choices = []
+    for index, (optional, item) in enumerate(items):
+        comma = '", "'
+        rest = [f"({comma} {text})?" if may_lack else f"{comma} {text}" for may_lack, text in items[index + 1 :]]
+        choices.append(" ".join([item, *rest]))
+        if not optional:
+            break
+    else:
+        choices.append('""')
+    return f"({' | '.join(choices)})"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _names(argument: Argument, site: Site) -> Sequence[str] | None:
     if argument.type in ("location", "object", "person", "place"):
-        return " | ".join(json.dumps(key) for key in site.ids(argument.type)) or None
-    if argument.type == "enum":
-        return " | ".join(json.dumps(value) for value in argument.values)
-    if argument.type == "integer":
-        return "/[1-9][0-9]{0,3}|0/"
-    if argument.type == "number":
-        units = "|".join(re.escape(u).replace("/", r"\/") for u in UNITS[argument.quantity])
-        return rf"/[0-9]{{1,4}}(\.[0-9]{{1,2}})? ({units})/"
-    return _words(argument.max_length)
-
-
-def _words(length: int) -> str:
-    """One to `length` printable characters that begin with a letter or digit."""
-    return f"/[\\p{{L}}\\p{{N}}]{_PLAIN}{{0,{length - 1}}}/"
+        return site.ids(argument.type)
+    return argument.values if argument.type == "enum" else None
 
 
 def _possible(skill: Skill, site: Site) -> bool:
-    return all(a.optional or _value(a, site) is not None for a in skill.arguments)
+    return all(a.optional or _names(a, site) is None or _names(a, site) for a in skill.arguments)

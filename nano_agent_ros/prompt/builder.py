@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from nano_agent_ros.decode.dialect import control_in, find_dialect
 from nano_agent_ros.errors import ConfigError, NanoAgentError
 from nano_agent_ros.prompt.template import ChatTemplate
 from nano_agent_ros.prompt.tokenizer import Tokenizer
-from nano_agent_ros.skills import Site, Skills
+from nano_agent_ros.skills import Call, Site, Skills
 
 Facts = Mapping[str, str | int | float]
 
 MAX_CHARACTERS = 2000  # longer is no spoken command
 MAX_TOKENS = 400
+RESULT = "last"  # the fact that is told as the result of a tool, where the template has a place for one
+
+_USER, _MARK, _RESULT = "qzuserzq", "qznextzq", "qzresultzq"
+_SWITCH = re.compile(r"/+(?=(?:no_)?think)")
 
 
 class PromptError(NanoAgentError):
@@ -39,76 +46,188 @@ class PromptBuilder:
     """Turns of one model's chat template as tokens, split where text from outside begins and ends.
 
     What surrounds a turn is read off the template once, by rendering short conversations around marks; a turn then
-    costs the rendering of itself alone.
+    costs the rendering of itself alone. Text between two control tokens is always encoded in one piece, so that the
+    tokens are those of the whole rendering.
+
+    A template may show a finished reply otherwise than where it is being written: it drops the thinking, or the
+    marks that switch it off. Then `rewrites` is true: the last `opening` of a turn's tokens must be taken back before
+    the tokens of `reply` are appended.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, skills: Skills, site: Site) -> None:
-        """Raises ConfigError for a template whose turns cannot be appended."""
-        self._tokenizer, self._template = tokenizer, template
-        self._system = {"role": "system", "content": site.describe()}
-        self._tools = [skill.tool() for skill in skills]
-        user, reply, mark = "qzuserzq", "qzreplyzq", "qznextzq"
-        one = self._render([_user(user)], tools=True)
-        two = self._render([_user(user), {"role": "assistant", "content": reply}, _user(mark)], tools=True)
-        self._first, self._close = _split(one, user)
-        head, rest = _split(two, reply)
-        between, last = _split(rest, mark)
-        if head != one or last != self._close:
+    def __init__(
+        self, tokenizer: Tokenizer, template: ChatTemplate, skills: Skills, site: Site, thinking: bool = False
+    ) -> None:
+        """Raises ConfigError for a template whose turns cannot be appended, of no known tool-call dialect, or that
+        has no thinking to switch on (or none to switch off)."""
+        self._tokenizer, self._template, self._thinking = tokenizer, template, thinking
+        self._switched = "/no_think" in template.source  # thinking is switched by a word in a message
+        self.system = self._system_message(site.describe())
+        self.tools = [skill.tool() for skill in skills]
+        self.dialect, *_ = find_dialect(skills, self._past)
+        probe = self.dialect.message([Call("probe", {"text": "a"})])
+        one = self._render([_user(_USER)], tools=True)
+        two = self._render([_user(_USER), probe, _user(_MARK)], tools=True)
+        self._first, self._close = _split(one, _USER)
+        kept = self._kept(one, two)
+        self.rewrites = kept < len(one)
+        past, self._next, last = self._after(two[kept:])
+        if last != self._close:
             raise ConfigError("chat template: a later turn changes how an earlier one is rendered; it cannot stream")
-        ends = [token for token, key in tokenizer.added.items() if key in tokenizer.eos_ids]
-        eos = next((token for token in ends if between.startswith(token)), "")
-        if not eos:
-            raise ConfigError("chat template: a reply is not closed by an eos token")
-        self.eos_id = tokenizer.added[eos]
-        self._next = between.removeprefix(eos)
-        short = self._render([_user(user)], tools=False, system="s")
-        self._short_first, short_close = _split(short, user)
-        if short_close != self._close:
+        self._before, _, self._after_calls = past.partition(self.dialect.write([Call("probe", {"text": "a"})]))
+        self.opening = self._tokenizer.encode(one[kept:])
+        self._check_thinking(one)
+        self._short_first, close = _split(self._render([_user(_USER)]), _USER)
+        if close != self._close:
             raise ConfigError("chat template: what follows a turn depends on the system message")
+        self._result = self._result_frame(probe)
+
+    @property
+    def around(self) -> tuple[str | None, str]:
+        """What the model writes before and after its calls; None stands for line breaks that it may leave out."""
+        before = self._before if not self.rewrites else None if self._thinking else ""
+        return before, self._after_calls
 
     def prefix(self) -> list[int]:
-        """Tokens before the first person's words: system prompt, skills, site; the same for every conversation."""
-        return self._tokenizer.encode(self._first)
+        """Tokens before the first turn: system prompt, skills, site; the same for every conversation."""
+        skeleton, _ = _split(self._render([_user(_USER)], tools=True, system=_MARK), _USER)
+        tags = {token for token in self._tokenizer.added if token in skeleton}  # none that only the site names
+        return self._encode([(self._cut_first()[0], True)], tags)
 
     def turn(self, text: str, facts: Facts | None = None, first: bool = False) -> list[int]:
-        """Tokens of one person's turn up to where the reply begins. `text` has passed `clean`.
+        """Tokens of one person's turn up to where the model writes. `text` has passed `clean`.
 
         `first` is the turn right after `prefix`. Raises PromptError if it takes more tokens than a command may.
         """
-        content = _content(text, facts)
-        rendered = self._render([_user(content)], tools=False, system="s")
-        body = rendered.removeprefix(self._short_first).removesuffix(self._close)
-        tokens = self._tokenizer.encode_foreign(body)
-        if len(tokens) > MAX_TOKENS:
+        told = dict(facts or {})
+        before = [(self._cut_first()[1] if first else self._next, True)]
+        if self._result and not first and RESULT in told:
+            head, between = self._result
+            result = json.dumps({RESULT: _one_line(told.pop(RESULT))}, ensure_ascii=False)
+            before = [(head, True), (re.sub("[<>]", " ", result), False), (between, True)]
+        body = self._body(self.content(text, told))
+        if len(self._tokenizer.encode_foreign(body)) > MAX_TOKENS:
             raise PromptError("That was too long for one command.")
-        opening = [] if first else self._tokenizer.encode(self._next)
-        return opening + tokens + self._tokenizer.encode(self._close)
+        return self._encode([*before, (body, False), (self._close, True)])
 
     def reply(self, text: str) -> list[int]:
-        """Tokens of a reply in the model's dialect, eos included."""
-        return [*self._tokenizer.encode(text), self.eos_id]
+        """Tokens of a reply in the model's dialect as the conversation keeps it, eos included."""
+        return self._reply(self._before + text + self._after_calls)
 
-    def conversation(self, messages: list[dict[str, object]]) -> str:
+    def written(self, text: str) -> list[int]:
+        """Tokens of a reply as the model writes it, eos included; those of `reply` unless the template rewrites."""
+        before, after = self.around
+        return self._reply((before or "") + text + after)
+
+    def _reply(self, whole: str) -> list[int]:
+        tags = {tag for tag in self.dialect.tags if tag in self._tokenizer.added}
+        return [*self._encode([(whole, True)], tags), self.eos_id]
+
+    def content(self, text: str, facts: Facts | None = None) -> str:
+        """The user message: a line of facts if there are any, then the utterance. The last line is the person's."""
+        if facts:
+            text = "; ".join(f"{_one_line(k)}: {_one_line(v)}" for k, v in facts.items()) + "\n" + text
+        while self._switched and _SWITCH.search(text):  # nobody switches thinking by saying so
+            text = _SWITCH.sub("", text)
+        return text
+
+    def conversation(self, messages: list[dict[str, object]], generation: bool = False) -> str:
         """The chat template's own rendering of a whole conversation (for the proof that appending equals it)."""
-        return self._render(messages, tools=True, generation=False)
+        return self._render(messages, tools=True, generation=generation)
+
+    def _system_message(self, content: str) -> dict[str, object]:
+        if self._switched:
+            content += "\n/think" if self._thinking else "\n/no_think"
+        return {"role": "system", "content": content}
+
+    def _past(self, reply: dict[str, object]) -> str:
+        """A past turn's reply as the template shows it, from where all renderings agree up to eos."""
+        one = self._render([_user(_USER)])
+        two = self._render([_user(_USER), reply, _user(_MARK)])
+        return self._after(two[self._kept(one, two) :])[0]
+
+    def _kept(self, one: str, two: str) -> int:
+        """How much of a turn's rendering `one` stays in that of the conversation gone on, `two`."""
+        if two.startswith(one):
+            return len(one)
+        same = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+        kept = place = 0
+        for part in control_in(one[:same], self._tokenizer.added):
+            place += len(part)
+            kept = place if part in self._tokenizer.added else kept
+        if kept <= one.find(_USER):
+            raise ConfigError("chat template: a later turn changes how an earlier one is rendered; it cannot stream")
+        return kept
+
+    def _after(self, text: str) -> tuple[str, str, str]:
+        """Reply, what stands between it and the next person's words, and what follows these. Finds eos_id."""
+        ends = {token for token, key in self._tokenizer.added.items() if key in self._tokenizer.eos_ids}
+        parts = control_in(text, ends)
+        eos = next((i for i, part in enumerate(parts) if part in ends), None)
+        if eos is None:
+            raise ConfigError("chat template: a reply is not closed by an eos token")
+        self.eos_id = self._tokenizer.added[parts[eos]]
+        following, last = _split("".join(parts[eos + 1 :]), _MARK)
+        return "".join(parts[:eos]), following, last
+
+    def _check_thinking(self, rendered: str) -> None:
+        opened = rendered.rstrip().endswith("<think>")
+        if self._thinking and not opened:
+            raise ConfigError("chat template: it has no thinking to switch on; leave thinking off")
+        if opened and not self._thinking:
+            raise ConfigError("chat template: its thinking cannot be switched off; switch thinking on")
+
+    def _result_frame(self, probe: dict[str, object]) -> tuple[str, str] | None:
+        """What stands before and after a tool's result, up to the person's words; None if results are not shown."""
+        tool = {"role": "tool", "content": _RESULT}
+        try:
+            text = self._render([_user(_USER), probe, tool, _user(_MARK)])
+        except ConfigError:
+            return None
+        if text.count(_RESULT) != 1 or text.count(_MARK) != 1:
+            return None
+        head, rest = text.split(_RESULT)
+        between, last = rest.split(_MARK)
+        eos = next(token for token, key in self._tokenizer.added.items() if key == self.eos_id)
+        probed = self._before + self.dialect.write([Call("probe", {"text": "a"})]) + self._after_calls + eos
+        opening = head.rpartition(probed)[2]
+        return (opening, between) if probed in head and last == self._close else None
+
+    def _cut_first(self) -> tuple[str, str]:
+        """What precedes the first person's words: up to the last control token, and the text after it."""
+        parts = control_in(self._first, self._tokenizer.added)
+        plain = parts.pop() if parts and parts[-1] not in self._tokenizer.added else ""
+        return "".join(parts), plain
+
+    def _body(self, content: str) -> str:
+        rendered = self._render([_user(content)])
+        return rendered.removeprefix(self._short_first).removesuffix(self._close)
+
+    def _encode(self, pieces: Sequence[tuple[str, bool]], tags: set[str] | None = None) -> list[int]:
+        """Tokens of pieces (text, trusted): only in trusted ones control tokens count (those of `tags`, or all)."""
+        added = self._tokenizer.added
+        tokens, text = [], ""
+        for piece, trusted in pieces:
+            for part in control_in(piece, added if tags is None else tags) if trusted else [piece]:
+                if trusted and part in added and (tags is None or part in tags):
+                    tokens += [*self._tokenizer.encode_foreign(text), added[part]]
+                    text = ""
+                else:
+                    text += part
+        return tokens + self._tokenizer.encode_foreign(text)
 
     def _render(
-        self, messages: list[dict[str, object]], tools: bool, system: str | None = None, generation: bool = True
+        self,
+        messages: list[dict[str, object]],
+        tools: bool = False,
+        generation: bool = True,
+        system: str | None = None,
     ) -> str:
-        head = self._system if system is None else {"role": "system", "content": system}
-        return self._template.render([head, *messages], self._tools if tools else None, generation)
+        head = self.system if tools and system is None else self._system_message(system or "s")
+        return self._template.render([head, *messages], self.tools if tools else None, generation, self._thinking)
 
 
 def _user(content: str) -> dict[str, object]:
     return {"role": "user", "content": content}
-
-
-def _content(text: str, facts: Facts | None) -> str:
-    """The user message: a line of facts if there are any, then the utterance. The last line is always the person's."""
-    if not facts:
-        return text
-    pairs = [f"{_one_line(key)}: {_one_line(value)}" for key, value in facts.items()]
-    return "; ".join(pairs) + "\n" + text
 
 
 def _one_line(value: str | int | float) -> str:

@@ -14,7 +14,7 @@ from nano_agent_ros.errors import ConfigError
 
 
 class ChatTemplate:
-    """Renders messages to the text that the model was trained on; thinking is off."""
+    """Renders messages to the text that the model was trained on."""
 
     def __init__(self, source: str, variables: Mapping[str, str] | None = None) -> None:
         """Compile template text; `variables` are such as bos_token. Raises ConfigError if it does not compile."""
@@ -25,6 +25,7 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise ConfigError(f"chat template: {error}") from None
+        self.source = source
         self._variables = dict(variables or {})
 
     @staticmethod
@@ -45,14 +46,19 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = False,
+        thinking: bool = False,
     ) -> str:
-        """The conversation as text; raises ConfigError if the template refuses it."""
+        """The conversation as text; raises ConfigError if the template refuses it.
+
+        `thinking` is the variable enable_thinking, which templates with a thinking mode read (some read the system
+        message instead: see PromptBuilder).
+        """
         try:
             return self._template.render(
                 messages=messages,
                 tools=tools,
                 add_generation_prompt=add_generation_prompt,
-                enable_thinking=False,
+                enable_thinking=thinking,
                 **self._variables,
             )
         except jinja2.TemplateError as error:

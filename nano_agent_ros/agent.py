@@ -154,15 +154,18 @@ class Agent:
         return turn
 
     def _reply(self, words: str, earlier: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
-        kept = prompt[: len(prompt) - len(self._builder.opening)]
         logits = self._engine.extend(self._state, prompt)
+        state = self._state
+        if self._builder.rewrites:  # think and reply on a fork; the state stays where the template shows a past reply
+            state = self._engine.fork(self._state)
+            self._engine.commit(self._state, len(prompt) - len(self._builder.opening))
         clock.lap("prefill")
         actions: tuple[Action, ...] = ()
         counts = {"prompt": len(prompt), "steps": 0, "guessed": 0, "thought": 0}
         decoded: list[int] = []
         self._guesser.begin(words, prompt)
         try:
-            reply = self._decoder.decode(self._engine, self._state, logits, self._guesser)
+            reply = self._decoder.decode(self._engine, state, logits, self._guesser)
             clock.lap("decode")
             counts |= {"steps": reply.steps, "guessed": reply.guessed}
             counts["thought"] = reply.thought.tokens if reply.thought else 0
@@ -178,10 +181,11 @@ class Agent:
             spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."
             said = self._dialect.write([Call("refuse", {"text": plain(spoken, REPLY_TEXT)})])
         canonical = self._builder.reply(said)
-        if self._builder.rewrites or canonical != decoded:
-            # the state must hold what the template shows of a past turn (no thought), and what was really answered
+        if self._builder.rewrites:
+            self._engine.extend(self._state, canonical)
+        elif canonical != decoded:  # the state must hold what the template renders, and what was really answered
             self._state = self._engine.restore(before)
-            self._engine.extend(self._state, kept + canonical)
+            self._engine.extend(self._state, prompt + canonical)
         self._guesser.learn(self._dialect.parse(said), canonical)
         clock.lap("ground")
         counts["reply"] = len(canonical)

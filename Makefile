@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint setup clean
+.PHONY: help demo test lint bench setup clean
 
 PYTHON ?= python3
 export PYTHON
@@ -26,6 +26,7 @@ help:
 	@echo 'make demo    a spoken command becomes robot actions on ROS 2 topics (sets everything up first)'
 	@echo 'make test    lint, types and all tests (sets up PyTorch for the reference network as well)'
 	@echo 'make lint    ruff and mypy only'
+	@echo 'make bench   speed and memory of the engine, cost of long conversations, time to an action (some minutes)'
 	@echo 'make setup   what demo sets up, without running it; then: $(BIN)/nano-agent --help'
 	@echo 'make clean   remove $(VENV) and everything built'
 	@echo
@@ -40,6 +41,12 @@ test: setup lint
 lint: $(DONE)/test
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+bench: setup $(DONE)/bench
+	@$(BIN)/python -m bench.engine --out out/engine.json
+	@$(BIN)/python -m bench.turns --out out/turns.json --png out/turns.png
+	@$(BIN)/python -m bench.command_latency --out out/command_latency.json
+	@echo 'Written to out/; docs/benchmarks.md says what the figures mean.'
 
 setup: $(DONE)/build
 
@@ -60,13 +67,16 @@ define install
 endef
 
 RUN_REQUIREMENTS := requirements.txt requirements/ros-kilted.txt requirements/build.txt requirements/speech-tiny.txt
-TEST_REQUIREMENTS := requirements/train.txt requirements/test.txt
+TEST_REQUIREMENTS := requirements/train.txt requirements/test.txt requirements/bench.txt
 
 $(DONE)/run: $(RUN_REQUIREMENTS) | $(DONE)/system-demo
 	$(call install,ROS 2 and what the robot needs,$(addprefix -r ,$(RUN_REQUIREMENTS)))
 
 $(DONE)/test: $(TEST_REQUIREMENTS) $(DONE)/run | $(DONE)/system-test
 	$(call install,PyTorch and the test tools (large: some minutes),$(addprefix -r ,$(TEST_REQUIREMENTS)))
+
+$(DONE)/bench: requirements/bench.txt $(DONE)/run
+	$(call install,what benchmarks need,-r requirements/bench.txt)
 
 $(DONE)/build: $(BUILD_INPUTS) $(DONE)/run
 	@$(BIN)/python tools/build_into.py

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nano_agent_ros.decode.dialect import write_reply
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, Tokenizer, clean
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Call, Site, Skills
 
-SPOKEN = Path(__file__).resolve().parent.parent / "eval" / "heldout.jsonl"
+EVAL = Path(__file__).resolve().parent.parent / "eval"
+TALK = EVAL / "heldout.jsonl"  # of every kind, on many sites
+COMMANDS = EVAL / "outside.jsonl"  # what stands there for the warehouse site leads to actions there
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,36 @@ class Script:
         return [*past, *self.turns[turn - 1].prompt]
 
 
-def script(words: Path, turns: int, spoken: Path = SPOKEN) -> Script:
-    """One conversation of so many turns on the warehouse site, in the tokens of the model folder `words`.
+def script(words: Path, turns: int) -> Script:
+    """One conversation of so many turns in the tokens of the model folder `words`.
 
-    The turns of the file's conversations follow one another, and begin again when there are no more.
+    The turns of all conversations of TALK follow one another, and begin again when there are no more.
     """
-    builder = PromptBuilder(Tokenizer(words), ChatTemplate.load(words), Skills.load(default_skills()),
-                            Site.load("warehouse"))  # fmt: skip
-    lines = [json.loads(line) for line in spoken.read_text(encoding="utf-8").splitlines() if line.strip()]
-    said = [turn for line in lines for turn in line["turns"]]
+    return _script(words, turns, [turn for line in _lines(TALK) for turn in line["turns"]])
+
+
+def commands(words: Path, turns: int) -> Script:
+    """A conversation in which every turn is a command that the warehouse robot can carry out, from COMMANDS."""
+    said = [turn for line in _lines(COMMANDS) if line["site"] == "warehouse" for turn in line["turns"]]
+    return _script(words, turns, [turn for turn in said if turn["expect"]["kind"] == "act"])
+
+
+def _script(words: Path, turns: int, said: list[dict[str, Any]]) -> Script:
+    skills, site = Skills.load(default_skills()), Site.load("warehouse")
+    builder = PromptBuilder(Tokenizer(words), ChatTemplate.load(words), skills, site)
     made = []
     for i in range(turns):
         turn = said[i % len(said)]
-        calls = [Call(c["name"], {k: str(v) for k, v in c["arguments"].items()}) for c in turn["reply"]]
-        reply = write_reply(calls)
+        reply = write_reply(_calls(turn))
         prompt = builder.turn(clean(turn["say"]), turn.get("facts"), first=i == 0)
         made.append(ScriptedTurn(turn["say"], reply, tuple(prompt), tuple(builder.reply(reply))))
     return Script(tuple(builder.prefix()), tuple(made))
+
+
+def _calls(turn: dict[str, Any]) -> list[Call]:
+    written = turn.get("reply") or [{**a, "name": a["skill"]} for a in turn["expect"]["actions"]]
+    return [Call(c["name"], {k: str(v) for k, v in c["arguments"].items()}) for c in written]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

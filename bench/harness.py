@@ -79,7 +79,8 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         share = f"{100 * row.value / row.limit:.0f} %" if row.limit else ""
         ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
-        cells.append((row.name, f"{row.value:.4g}", row.unit, ratio, row.peer or "", share))
+        value = f"{row.value:.4g}" if abs(row.value) < 1000 else f"{row.value:.0f}"
+        cells.append((row.name, value, row.unit, ratio, row.peer or "", share))
     kept = [i for i in range(len(cells[0])) if i < 3 or any(line[i] for line in cells[1:])]
     widths = [max(len(line[i]) for line in cells) for i in kept]
     lines = []

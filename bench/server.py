@@ -67,6 +67,12 @@ class LlamaServer:
         except (urllib.error.URLError, OSError) as error:
             raise PeerError(f"llama-server does not answer ({error}): {self._said()}") from error
 
+    def timed(self, prompt: Sequence[int], count: int, **more: Any) -> tuple[dict[str, Any], float]:
+        """As `complete`, and the seconds that it took."""
+        begun = time.perf_counter()
+        answer = self.complete(prompt, count, **more)
+        return answer, time.perf_counter() - begun
+
     def _stop(self) -> None:
         self._process.terminate()
         try:

@@ -125,9 +125,7 @@ def serve(options: argparse.Namespace, talk: Script, threads: int) -> list[TurnC
         for number, turn in enumerate(talk.turns, 1):
             say(f"{PEER}: turn {number} of {len(talk.turns)}")
             said += turn.prompt
-            begun = time.perf_counter()
-            answer = server.complete(said, len(turn.answer), ignore_eos=True)
-            whole = time.perf_counter() - begun
+            answer, whole = server.timed(said, len(turn.answer), ignore_eos=True)
             timings = answer["timings"]
             costs.append(TurnCost(number, timings["prompt_ms"] / 1e3, whole, timings["prompt_n"]))
             said += answer["tokens"]

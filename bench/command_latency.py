@@ -1,0 +1,179 @@
+"""From the end of a command's text to the action, over a scripted conversation in a warehouse, by stage.
+
+    python -m bench.command_latency                                        the model that ships
+    python -m bench.command_latency --model DIR --forced                   random weights: the replies are fixed
+    python -m bench.command_latency ... --llama-server PATH --gguf FILE    llama.cpp says as much
+
+Text goes in, so there is no stage for the end of speech and for recognition; publishing needs ROS. With `--forced` the
+engine does all its work and its logits are then bent towards the scripted reply, which the grammar lets through as it
+would another. llama-server has its prompt cache on and is timed twice: free, at the scripted reply's number of tokens
+(what its own reply adds to the history is what its cache holds), and with the scripted reply as its grammar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nano_agent_ros.agent import Agent, Model, Turn
+from nano_agent_ros.engine.base import Engine
+from nano_agent_ros.resources import default_model, default_skills
+from nano_agent_ros.skills import Site, Skills
+
+from .conversation import Script, commands
+from .harness import Row, add_out, report, say
+from .llama import available
+from .server import LlamaServer
+from .turns import TurnCost, slope
+
+TURNS = 50
+STAGES = ("prompt", "prefill", "decode", "ground", "total")
+
+
+class Forced:
+    """An engine whose logits, computed in full, are bent towards a reply that was announced."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reply: Sequence[int] = ()
+        self._start: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def announce(self, reply: Sequence[int]) -> None:
+        """The reply that follows the tokens of the next `extend`."""
+        self._reply, self._start = reply, None
+
+    def extend(self, state: Any, tokens: Sequence[int], every: bool = False) -> np.ndarray:
+        """As `Engine.extend`; the reply's next token is the most likely one."""
+        logits = self._engine.extend(state, tokens, every)
+        seen = self._engine.length(state)
+        if self._start is None:
+            self._start = seen
+        rows = logits if every else logits[None]
+        for row, at in zip(rows, range(seen - len(rows) + 1, seen + 1), strict=True):
+            if 0 <= at - self._start < len(self._reply):
+                row[self._reply[at - self._start]] = row.max() + 9.0
+        return logits
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m bench.command_latency", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("--model", type=Path, default=default_model(), metavar="DIR", help="artifact (default: what ships)")
+    p.add_argument("--threads", type=int, help="default: one per physical core, at most 8")
+    p.add_argument("--turns", type=int, default=TURNS)
+    p.add_argument("--forced", action="store_true", help="the model says the scripted replies")
+    p.add_argument("--llama-server", type=Path, metavar="PATH", help="llama.cpp's llama-server")
+    p.add_argument("--gguf", type=Path, metavar="FILE", help="a model of the same shapes for it")
+    p.add_argument("--peer-turns", type=int, metavar="N", help="so many turns of llama.cpp only")
+    add_out(p)
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, write the JSON."""
+    options = parser().parse_args(arguments)
+    talk = commands(options.model, options.turns)
+    say(f"opening {options.model}; the system prompt is read")
+    model = Model.open(options.model, threads=options.threads)
+    engine: Any = model.engine
+    forced = Forced(engine) if options.forced else None
+    if forced:
+        model = Model(forced, model.tokenizer, model.template)  # type: ignore[arg-type]
+    agent = Agent(model, Skills.load(default_skills()), Site.load("warehouse"), min_confidence=0.0)
+    turns = converse(agent, talk, forced)
+    config = {
+        "model": options.model.name, "threads": engine.threads, "turns": options.turns, "forced": options.forced,
+        "prefix_tokens": len(talk.prefix), "acted": sum(turn.kind == "act" for turn in turns),
+    }  # fmt: skip
+    rows = stage_rows(turns, config)
+    if available(options.llama_server, options.gguf, "--llama-server"):
+        rows += peer_rows(options, talk, engine.threads, turns, config)
+    report(rows, options.out)
+
+
+def converse(agent: Agent, talk: Script, forced: Forced | None) -> list[Turn]:
+    """Say every command of the script; what the agent made of it, with its timings."""
+    heard = []
+    for number, turn in enumerate(talk.turns, 1):
+        if number % 10 == 1:
+            say(f"turn {number} of {len(talk.turns)}")
+        if forced:
+            forced.announce(turn.answer)
+        heard.append(agent.hear(turn.say))
+    return heard
+
+
+def spread(name: str, seconds: Sequence[float], config: dict[str, Any], peer: Sequence[float] = ()) -> list[Row]:
+    """Median, 95th percentile and maximum in milliseconds; beside a peer's median, how many times that is ours."""
+    p50, p95, most = (1e3 * float(np.percentile(seconds, q)) for q in (50, 95, 100))
+    ratio = p50 / 1e3 / statistics.median(peer) if len(peer) else None
+    return [
+        Row(f"{name}, p50", p50, "ms", ratio, "nano_agent_ros" if len(peer) else None, config=config),
+        Row(f"{name}, p95", p95, "ms", config=config),
+        Row(f"{name}, max", most, "ms", config=config),
+    ]
+
+
+def stage_rows(turns: Sequence[Turn], config: dict[str, Any]) -> list[Row]:
+    """Our stages, what the turns consist of, and whether they grow."""
+    rows = []
+    for stage in STAGES:
+        rows += spread(stage, [turn.timings.get(stage, 0.0) for turn in turns], config)
+    for count in ("prompt", "reply", "steps"):
+        rows.append(Row(f"{count} of a turn", statistics.mean(turn.tokens.get(count, 0) for turn in turns),
+                        "steps" if count == "steps" else "tokens", config=config))  # fmt: skip
+    costs = [TurnCost(i, 0.0, turn.timings["total"], 0) for i, turn in enumerate(turns, 1)]
+    return [*rows, _slope_row("each turn more", costs, config)]
+
+
+def peer_rows(
+    options: argparse.Namespace, talk: Script, threads: int, ours: Sequence[Turn], config: dict[str, Any]
+) -> list[Row]:
+    """The same commands to llama-server, without a grammar and with one."""
+    rows = []
+    own = [turn.timings["total"] for turn in ours]
+    for name, grammar in (("llama.cpp", False), ("llama.cpp, grammar", True)):
+        costs = serve(options, talk, threads, grammar)
+        rows += spread(name, [cost.whole for cost in costs], config, own)
+        rows.append(Row(f"{name}: tokens read", statistics.mean(c.read for c in costs), "tokens", config=config))
+        rows.append(_slope_row(f"{name}: each turn more", costs, config))
+    return rows
+
+
+def serve(options: argparse.Namespace, talk: Script, threads: int, grammar: bool) -> list[TurnCost]:
+    """Costs of the turns on a fresh server that is sent the whole conversation each time."""
+    room = len(talk.prefix) + sum(len(turn.prompt) + 2 * len(turn.answer) + 64 for turn in talk.turns)
+    costs = []
+    with LlamaServer(options.llama_server, options.gguf, threads, room) as server:
+        said = list(talk.prefix)
+        server.complete(said, 1)
+        for number, turn in enumerate(talk.turns[: options.peer_turns], 1):
+            say(f"llama.cpp{', grammar' * grammar}: turn {number} of {len(talk.turns)}")
+            said += turn.prompt
+            if grammar:
+                more = {"grammar": f"root ::= {json.dumps(turn.reply)}"}
+                answer, seconds = server.timed(said, 4 * len(turn.answer), **more)
+            else:
+                answer, seconds = server.timed(said, len(turn.answer), ignore_eos=True)
+            costs.append(TurnCost(number, answer["timings"]["prompt_ms"] / 1e3, seconds, answer["timings"]["prompt_n"]))
+            said += answer["tokens"]
+    return costs
+
+
+def _slope_row(name: str, costs: Sequence[TurnCost], config: dict[str, Any]) -> Row:
+    gradient, interval = slope(costs)
+    series = [round(1e3 * cost.whole, 3) for cost in costs]
+    return Row(name, gradient, "ms", config={**config, "interval_95": interval, "series_ms": series})
+
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nano_agent_ros.model.config import ATTENTION, MAMBA, NemotronHConfig
+from nano_agent_ros.model.reference import Load
 
-from .calibration import Activations, Moments, is_head, last_name, loader, norm_name
+from .calibration import Activations, Moments, is_head, last_name, norm_name
 from .grid import Quantized, check_group, quantize
 from .int4 import GROUP, QuantizeError
 from .methods import LayerResult, LayerWeights
@@ -42,44 +43,43 @@ class Awq:
         index, activations, config = weights.index, self._activations, self._config
         norm = norm_name(config, index)
         last = None if is_head(config, index) else last_name(config, index)
-        moments = _checked(Moments.of(activations.normed(weights.vectors[norm])))
-        firsts = {name: matrix for name, matrix in weights.matrices.items() if name != last}
-        factors = self._search(firsts, weights.bits, moments, moments.magnitude)
-        scaled = {name: matrix * factors for name, matrix in firsts.items()}
-        vectors = {norm: weights.vectors[norm] / factors}
-        moments = _divided(moments, factors)
-        done = {name: self._round(matrix, moments, weights.bits[name]) for name, matrix in scaled.items()}
-        if last is None:
-            return LayerResult(done, vectors)
+        first_names = [name for name in weights.matrices if name != last]
 
-        inner = activations.inner(index, vectors[norm], loader(weights, LayerResult(done, vectors)))
-        inner_moments = _checked(Moments.of(inner))
-        matrix = weights.matrices[last]
-        shared = inner_moments.magnitude
-        if config.layers[index] == ATTENTION:
-            shared = _per_query_head(config, _per_value_row(config, shared))
-        factors = self._search({last: matrix}, weights.bits, inner_moments, shared)
-        inner_moments = _divided(inner_moments, factors)
-        done[last] = self._round(matrix * factors, inner_moments, weights.bits[last])
-        for piece in inner:
-            piece /= factors
-        vectors |= self._fold(weights, index, factors, scaled, moments, done)
-        activations.advance(index, inner, loader(weights, LayerResult({last: done[last]}, vectors)))
-        return LayerResult({name: done[name] for name in weights.matrices}, vectors)
+        moments = _checked(Moments.of(activations.normed(weights.vectors[norm])))
+        factors = self._search(weights, first_names, moments, moments.magnitude)
+        tensors = fold_into_norm({**weights.vectors, **weights.matrices}, norm, first_names, factors)
+        moments = _divided(moments, factors)
+        done = {name: self._round(tensors[name], moments, weights.bits[name]) for name in first_names}
+        if last is not None:
+            inner = activations.inner(index, tensors[norm], _running(tensors, done))
+            inner_moments = _checked(Moments.of(inner))
+            factors = self._search(weights, [last], inner_moments, shared_magnitude(config, index, inner_moments))
+            folded = fold_into_layer(config, index, tensors, factors)
+            for name in first_names:
+                if folded[name] is not tensors[name]:  # its steps stay, but for what float16 does to the scales
+                    done[name] = self._round(folded[name], moments, weights.bits[name])
+            done[last] = self._round(folded[last], _divided(inner_moments, factors), weights.bits[last])
+            for piece in inner:
+                piece /= factors
+            activations.advance(index, inner, _running(folded, {last: done[last]}))
+            tensors = folded
+        changed = {n: tensors[n] for n, before in weights.vectors.items() if tensors[n] is not before}
+        return LayerResult({name: done[name] for name in weights.matrices}, changed)
 
     def _search(
-        self, matrices: Mapping[str, np.ndarray], bits: Mapping[str, int], moments: Moments, magnitude: np.ndarray
+        self, weights: LayerWeights, names: Sequence[str], moments: Moments, magnitude: np.ndarray
     ) -> np.ndarray:
         """The factors [in] that matrices on the same inputs share: those of least error of their outputs."""
-        samples = [(w[:: -(-len(w) // SEARCH_ROWS)], bits[name]) for name, w in matrices.items()]
+        matrices = [(weights.matrices[name], weights.bits[name]) for name in names]
+        samples = [(w[:: -(-len(w) // SEARCH_ROWS)], bits) for w, bits in matrices]
         magnitude = np.maximum(magnitude, _LEAST_MAGNITUDE * float(magnitude.mean()) or 1.0)
         best, least = np.ones_like(magnitude), np.inf
         for alpha in ALPHAS:
             factors = magnitude ** np.float32(alpha)
             factors /= np.sqrt(factors.max() * factors.min())
             cost = 0.0
-            for w, width in samples:
-                error = quantize(w * factors, width, self._group_size).dequantize() / factors - w
+            for w, bits in samples:
+                error = quantize(w * factors, bits, self._group_size).dequantize() / factors - w
                 cost += float(np.einsum("ri,ri->", error @ moments.gram, error, dtype=np.float64))
             if cost < least:
                 best, least = factors, cost
@@ -100,30 +100,47 @@ class Awq:
             scales[:, begin // GROUP : (begin + size) // GROUP] = found[:, None]
         return Quantized(q, scales, bits)
 
-    def _fold(
-        self,
-        weights: LayerWeights,
-        index: int,
-        factors: np.ndarray,
-        scaled: Mapping[str, np.ndarray],
-        moments: Moments,
-        done: dict[str, Quantized],
-    ) -> dict[str, np.ndarray]:
-        """Divide what feeds the last matrix by its factors [in]; return the changed vectors, change `done` in place.
 
-        A matrix whose rows are divided is rounded again: its steps stay, but for what float16 does to their scales.
-        """
-        stem = f"backbone.layers.{index}.mixer"
-        if self._config.layers[index] == MAMBA:
-            return {f"{stem}.norm.weight": weights.vectors[f"{stem}.norm.weight"] / factors}
-        if self._config.layers[index] == ATTENTION:
-            source, divisor = f"{stem}.v_proj", _per_value_row(self._config, factors)
-        else:
-            source, divisor = f"{stem}.up_proj", np.sqrt(factors)
-        name = f"{source}.weight"
-        done[name] = self._round(scaled[name] / divisor[:, None], moments, weights.bits[name])
-        bias = weights.vectors.get(f"{source}.bias")
-        return {} if bias is None else {f"{source}.bias": bias / divisor}
+def fold_into_norm(
+    tensors: Mapping[str, np.ndarray], norm: str, names: Sequence[str], factors: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Divide the weight of `norm` by factors [in] and multiply the inputs of the matrices `names` by them."""
+    folded = {name: tensors[name] * factors for name in names}
+    return {**tensors, norm: tensors[norm] / factors, **folded}
+
+
+def fold_into_layer(
+    config: NemotronHConfig, index: int, tensors: Mapping[str, np.ndarray], factors: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Multiply the inputs of the last matrix of layer `index` by factors [in], and divide what makes them.
+
+    In an attention layer the factors must be the same for all query heads that share a value (`shared_magnitude`).
+    """
+    stem, last = f"backbone.layers.{index}.mixer", last_name(config, index)
+    folded = {**tensors, last: tensors[last] * factors}
+    if config.layers[index] == MAMBA:
+        return folded | {f"{stem}.norm.weight": tensors[f"{stem}.norm.weight"] / factors}
+    if config.layers[index] == ATTENTION:
+        source, divisor = f"{stem}.v_proj", _per_value_row(config, factors)
+    else:
+        source, divisor = f"{stem}.up_proj", np.sqrt(factors)
+    folded[f"{source}.weight"] = tensors[f"{source}.weight"] / divisor[:, None]
+    if f"{source}.bias" in tensors:
+        folded[f"{source}.bias"] = tensors[f"{source}.bias"] / divisor
+    return folded
+
+
+def shared_magnitude(config: NemotronHConfig, index: int, moments: Moments) -> np.ndarray:
+    """Magnitude [in] of the last matrix's inputs, in an attention layer over the query heads that share a value."""
+    if config.layers[index] != ATTENTION:
+        return moments.magnitude
+    rows = _per_value_row(config, moments.magnitude).reshape(config.num_key_value_heads, 1, config.head_dim)
+    return np.repeat(rows, config.num_attention_heads // config.num_key_value_heads, axis=1).reshape(-1)
+
+
+def _running(tensors: Mapping[str, np.ndarray], done: Mapping[str, Quantized]) -> Load:
+    """A layer's tensors with those matrices that are quantized as they will run."""
+    return {**tensors, **{name: matrix.dequantize() for name, matrix in done.items()}}.__getitem__
 
 
 def _checked(moments: Moments) -> Moments:
@@ -140,10 +157,3 @@ def _divided(moments: Moments, factors: np.ndarray) -> Moments:
 def _per_value_row(config: NemotronHConfig, per_input: np.ndarray) -> np.ndarray:
     """Mean over the query heads that share a value: o_proj inputs [q_dim] to v_proj rows [kv_dim]."""
     return per_input.reshape(config.num_key_value_heads, -1, config.head_dim).mean(axis=1).reshape(-1)
-
-
-def _per_query_head(config: NemotronHConfig, per_row: np.ndarray) -> np.ndarray:
-    """Repeat v_proj rows [kv_dim] for every query head that shares them: [q_dim]."""
-    rows = per_row.reshape(config.num_key_value_heads, 1, config.head_dim)
-    shared_by = config.num_attention_heads // config.num_key_value_heads
-    return np.repeat(rows, shared_by, axis=1).reshape(-1)

@@ -43,8 +43,8 @@ def calibration_tokens(path: Path, checkpoint: Path, vocab_size: int) -> list[np
         ids = tokenizer.encode(text[: 16 * MOST_TOKENS])
         found = (ids[i : i + PIECE_TOKENS] for i in range(0, len(ids), PIECE_TOKENS))
     sequences, left = [], MOST_TOKENS
-    for ids in found:
-        sequences.append(np.array(ids[:left], dtype=np.int64))
+    for sequence in found:
+        sequences.append(np.array(sequence[:left], dtype=np.int64))
         left -= len(sequences[-1])
         if not left:
             break

@@ -20,7 +20,7 @@ from .int4 import GROUP, QuantizeError
 from .methods import LayerResult, LayerWeights
 from .scales import find_scales
 
-DAMPING = 0.01  # of the mean squared input, added to each: keeps feedback small where few inputs were seen
+DAMPING = 0.1  # of the mean squared input, added to each: little feedback where few inputs were seen
 _DAMPING_AT_MOST = 1.0
 _ROWS_AT_ONCE = 4096
 _DOUBLE_UP_TO = 4096  # inputs; beyond, the factor in float64 would take more memory than a conversion may

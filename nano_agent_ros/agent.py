@@ -88,7 +88,7 @@ class Agent:
         self._guesser = Guesser(self._dialect, skills, site, builder.written, tokenizer.decode, guess)
         state = self._engine.new_state()
         self._engine.extend(state, self._builder.prefix())
-        self._start = self._engine.snapshot(state)
+        self._start = self._engine.fork(state)
         self.reset()
 
     @staticmethod
@@ -108,7 +108,7 @@ class Agent:
 
     def reset(self) -> None:
         """Forget the conversation: back to the state after the system prompt."""
-        self._state: Any = self._engine.restore(self._start)
+        self._state: Any = self._engine.fork(self._start)
         self._facts: dict[str, str | int | float] = {}
         self._spoken: deque[str] = deque(maxlen=REMEMBERED)
         self.turns = 0
@@ -141,12 +141,12 @@ class Agent:
         except PromptError as error:
             return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0})
         clock.lap("prompt")
-        before = self._engine.snapshot(self._state)
+        before = self._engine.fork(self._state)
         earlier = " ".join([*self._spoken, *(str(v) for v in {**self._facts, **changed}.values())])
         try:
             turn = self._reply(words, earlier, prompt, before, clock)
         except Exception:
-            self._state = self._engine.restore(before)
+            self._state = before
             raise
         self._facts |= changed
         self._spoken += [words, turn.reply]
@@ -184,7 +184,7 @@ class Agent:
         if self._builder.rewrites:
             self._engine.extend(self._state, canonical)
         elif canonical != decoded:  # the state must hold what the template renders, and what was really answered
-            self._state = self._engine.restore(before)
+            self._state = self._engine.fork(before)
             self._engine.extend(self._state, prompt + canonical)
         self._guesser.learn(self._dialect.parse(said), canonical)
         clock.lap("ground")

@@ -3,7 +3,8 @@
     python -m bench.engine                                              the model that ships, under a minute
     python -m bench.engine --model DIR --llama-bench PATH --gguf FILE   against llama.cpp on the same shapes
 
-The limits, ours and llama.cpp take turns, round by round; the figures are medians over the rounds.
+Ours and llama.cpp take turns, round by round, and figures are medians over the rounds. What a machine allows changes
+from second to second where others share it, so the limits are measured before and after everything of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import contextlib
 import gc
 import statistics
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,21 +61,32 @@ def parser() -> argparse.ArgumentParser:
 
 
 @dataclass
-class Seen:
-    """What the rounds have measured: seconds by number of tokens and by depth, limits, and the peer's runs."""
+class Timed:
+    """Seconds of one kind of step, by round, and the least that the limits around each allowed."""
 
-    prefill: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    decode: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    limits: list[Limits] = field(default_factory=list)
-    peer: list[LlamaRun] = field(default_factory=list)
+    tokens: int
+    seconds: list[float] = field(default_factory=list)
+    least: list[float] = field(default_factory=list)
 
     @property
-    def allowed(self) -> Limits:
-        """The limits, medians over the rounds."""
-        peaks = [found.int8_macs for found in self.limits if found.int8_macs]
-        return Limits(
-            statistics.median(found.bandwidth for found in self.limits), statistics.median(peaks) if peaks else None
-        )
+    def rates(self) -> list[float]:
+        """Tokens per second, by round."""
+        return [self.tokens / seconds for seconds in self.seconds]
+
+    @property
+    def share(self) -> float:
+        """The median share of the limit."""
+        return statistics.median(least / seconds for least, seconds in zip(self.least, self.seconds, strict=True))
+
+
+@dataclass
+class Seen:
+    """What the rounds have measured: steps by number of tokens and by depth, limits, and the peer's runs."""
+
+    prefill: dict[int, Timed]
+    decode: dict[int, Timed]
+    limits: list[Limits] = field(default_factory=list)
+    peer: list[LlamaRun] = field(default_factory=list)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,16 +116,18 @@ def measured(options: argparse.Namespace, folder: Path) -> list[Row]:
         fresh("start", options.model, folder, options.prefix, engine.threads)
         return []
     peer = options.llama_bench if available(options.llama_bench, options.gguf) else None
-    seen = Seen()
+    seen = Seen({tokens: Timed(tokens) for tokens in options.prefill}, {depth: Timed(1) for depth in depths})
     for number in range(1, options.rounds + 1):
-        say(f"round {number} of {options.rounds}: limits of the machine")
+        say(f"round {number} of {options.rounds}")
         seen.limits.append(measure(engine.threads, work.bytes_per_step(0)))
-        for tokens in options.prefill:
+        for tokens, timed in seen.prefill.items():
             say(f"round {number}: prefill of {tokens}")
-            seen.prefill[tokens].append(prefill_seconds(engine, tokens))
-        for depth in depths:
+            timed.seconds.append(prefill_seconds(engine, tokens))
+            timed.least.append(_least(seen, work, engine.threads, tokens, 0))
+        for depth, timed in seen.decode.items():
             say(f"round {number}: decode after {depth}")
-            seen.decode[depth].append(decode_seconds(engine, states[depth]))
+            timed.seconds.append(decode_seconds(engine, states[depth]))
+            timed.least.append(_least(seen, work, engine.threads, 1, depth))
         if peer:
             say(f"round {number}: llama.cpp")
             seen.peer.append(llama_bench(peer, options.gguf, engine.threads, options.prefill, PEER_DECODES))
@@ -122,42 +135,47 @@ def measured(options: argparse.Namespace, folder: Path) -> list[Row]:
         say(f"llama.cpp: decode after {options.peer_depth}")
         seen.peer.append(llama_bench(peer, options.gguf, engine.threads, (), PEER_DECODES, options.peer_depth))
     copies = copy_seconds(engine, states[depths[-1]])
-    rows = [*_speed(seen, work, config), *_copies(copies, len(states[depths[-1]].data), depths[-1], config)]
+    rows = [*_speed(seen, config), *_copies(copies, len(states[depths[-1]].data), depths[-1], config)]
     threads = engine.threads
     del engine, states
     gc.collect()  # unmaps the weights, so that a cold start can be made
     return rows + _processes(options, folder, threads, seen, config)
 
 
-def _speed(seen: Seen, work: Work, config: Mapping[str, Any]) -> list[Row]:
-    allowed = seen.allowed
-    rows = [Row("read bandwidth", allowed.bandwidth / 1e9, "GB/s", config=dict(config))]
-    rows[0].config["runs"] = [found.bandwidth / 1e9 for found in seen.limits]  # type: ignore[index]
-    if allowed.int8_macs:
-        rows.append(Row("INT8 peak", allowed.int8_macs / 1e9, "GMAC/s", config=config))
-    for tokens, times in seen.prefill.items():
+def _least(seen: Seen, work: Work, threads: int, tokens: int, depth: int) -> float:
+    """Measure the limits again; the least seconds that a step could take by the mean of those before and after it."""
+    before = seen.limits[-1]
+    seen.limits.append(after := measure(threads, work.bytes_per_step(0)))
+    return (work.least_seconds(tokens, depth, before) + work.least_seconds(tokens, depth, after)) / 2
+
+
+def _speed(seen: Seen, config: Mapping[str, Any]) -> list[Row]:
+    bandwidths = [found.bandwidth / 1e9 for found in seen.limits]
+    peaks = [found.int8_macs / 1e9 for found in seen.limits if found.int8_macs]
+    rows = [Row("read bandwidth", statistics.median(bandwidths), "GB/s", config={**config, "runs": bandwidths})]
+    if peaks:
+        rows.append(Row("INT8 peak", statistics.median(peaks), "GMAC/s", config={**config, "runs": peaks}))
+    for tokens, timed in seen.prefill.items():
         theirs = [run.prefill[tokens] for run in seen.peer if tokens in run.prefill]
-        most = tokens / work.least_seconds(tokens, 0, allowed)
-        rows.append(_rate(f"prefill {tokens}", [tokens / t for t in times], theirs, most, seen, config))
-    for depth, times in seen.decode.items():
+        rows.append(_rate(f"prefill {tokens}", timed, theirs, seen, config))
+    for depth, timed in seen.decode.items():
         theirs = [run.decode for run in seen.peer if run.depth == depth]
-        most = 1 / work.least_seconds(1, depth, allowed)
-        rows.append(_rate(f"decode at {depth}", [1 / t for t in times], theirs, most, seen, config))
+        rows.append(_rate(f"decode at {depth}", timed, theirs, seen, config))
     deepest = max(seen.decode)
     if deepest > SHALLOW:
-        cost = statistics.median(seen.decode[deepest]) / statistics.median(seen.decode[SHALLOW])
+        pairs = zip(seen.decode[deepest].seconds, seen.decode[SHALLOW].seconds, strict=True)
+        cost = statistics.median(deep / shallow for deep, shallow in pairs)
         rows.append(Row(f"cost of a token at {deepest} / at {SHALLOW}", cost, "times", config=config))
     return rows
 
 
-def _rate(
-    name: str, rates: Sequence[float], theirs: Sequence[float], most: float, seen: Seen, config: Mapping[str, Any]
-) -> Row:
-    value = statistics.median(rates)
-    given = {**config, "runs": list(rates), "peer_runs": list(theirs)}
+def _rate(name: str, timed: Timed, theirs: Sequence[float], seen: Seen, config: Mapping[str, Any]) -> Row:
+    value = statistics.median(timed.rates)
+    given = {**config, "runs": timed.rates, "peer_runs": list(theirs)}
+    limit = value / timed.share
     if not theirs:
-        return Row(name, value, "tokens/s", limit=most, config=given)
-    return Row(name, value, "tokens/s", value / statistics.median(theirs), seen.peer[0].peer, most, given)
+        return Row(name, value, "tokens/s", limit=limit, config=given)
+    return Row(name, value, "tokens/s", value / statistics.median(theirs), seen.peer[0].peer, limit, given)
 
 
 def _copies(

@@ -17,7 +17,7 @@ from nano_agent_ros.quantize.artifact import INT4, INT8, Artifact
 EMBEDDINGS = "backbone.embeddings.weight"  # looked up, one row a token
 LM_HEAD = "lm_head.weight"  # multiplied for the last token only
 PREFETCH_BYTES = (0, 2048)  # which of the two reads faster differs from machine to machine
-LARGEST_PROBE = 1 << 30
+LARGEST_PROBE = 1 << 29  # far more than caches hold
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Work:
         return max(reading, macs / limits.int8_macs) if limits.int8_macs else reading
 
 
-def read_bandwidth(threads: int, nbytes: int, repeats: int = 5) -> float:
-    """Bytes per second over a working set of `nbytes` (at most 1 GiB is taken): the better median of two loops."""
+def read_bandwidth(threads: int, nbytes: int, repeats: int = 3) -> float:
+    """Bytes per second over a working set of `nbytes` (at most 512 MiB is taken): the better median of two loops."""
     size = max(min(nbytes, LARGEST_PROBE), threads * 4096)
     probe = _function("nano_probe_read", 4)
     return max(
@@ -79,7 +79,7 @@ def read_bandwidth(threads: int, nbytes: int, repeats: int = 5) -> float:
     )
 
 
-def int8_peak(threads: int, repeats: int = 5) -> float | None:
+def int8_peak(threads: int, repeats: int = 3) -> float | None:
     """Multiply-accumulates per second of the processor's byte dot product; None where the probe knows none."""
     probe = _function("nano_probe_int8", 2)
     try:

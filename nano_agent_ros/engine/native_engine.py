@@ -47,12 +47,15 @@ class NativeEngine:
         window: int = 4096,
         sinks: int = 64,
         kernels: str = "auto",
+        pin: str = "none",
         verify: bool | None = None,
     ):
         """Open an artifact.
 
         `threads`: 0 is one per physical core, at most 8. Attention sees the last `window` tokens and the first
-        `sinks` ones. `kernels`: "auto", "portable" or "avx512". `verify`: see `read_artifact`. Raises EngineError.
+        `sinks` ones. `kernels`: "auto", "portable" or "avx512". `pin` binds threads to processors: "none",
+        "auto" (one processor of each core) or a list like "0,2,4", the first for the calling thread while it is inside
+        the engine. `verify`: see `read_artifact`. Raises EngineError.
         """
         self._library = c.load_library()
         artifact = read_artifact(folder, verify)
@@ -61,7 +64,7 @@ class NativeEngine:
         self.vocab_size = artifact.config.vocab_size
         self.spec = state_spec(artifact.config, window, sinks)
         self._buffers = HostBuffers()
-        self._handle = self._open(artifact, threads, window, sinks, kernels)
+        self._handle = self._open(artifact, threads, window, sinks, kernels, pin)
         self.kernels: str = self._library.nano_engine_kernels(self._handle).decode()
         self.threads: int = self._library.nano_engine_threads(self._handle)
 
@@ -125,7 +128,7 @@ class NativeEngine:
             raise EngineError("the snapshot is damaged: its length is not that of its data; start a new conversation")
         return state
 
-    def _open(self, artifact: Artifact, threads: int, window: int, sinks: int, kernels: str) -> int:
+    def _open(self, artifact: Artifact, threads: int, window: int, sinks: int, kernels: str, pin: str) -> int:
         for t in artifact.tensors:
             if t.kind not in _KINDS:
                 raise EngineError(f"{artifact.folder}: the native engine cannot run {t.kind} ({t.name}) yet; use torch")
@@ -135,7 +138,7 @@ class NativeEngine:
                 for t in artifact.tensors
             )
         )
-        options = c.Options(threads, window, sinks, kernels.encode())
+        options = c.Options(threads, window, sinks, kernels.encode(), pin.encode())
         options.model_digest[:] = bytes.fromhex(artifact.model_digest)
         handle = self._library.nano_engine_open(
             str(artifact.weights_path).encode(), _c_config(artifact.config), tensors, len(tensors), options

@@ -43,7 +43,7 @@ class Options(ctypes.Structure):
 
     _fields_ = [
         ("threads", c_int64), ("window", c_int64), ("sinks", c_int64), ("kernels", c_char_p),
-        ("model_digest", c_uint8 * 32),
+        ("pin", c_char_p), ("model_digest", c_uint8 * 32),
     ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 // Norms, convolution and activations, plain reference.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
+#include "half.h"
 #include "kernels.h"
 
 namespace nano {
@@ -16,21 +16,6 @@ void discretize(const float* raw, const float* bias, const float* neg_a, std::si
         dt[h] = std::min(std::max(soft, dt_min), dt_max);
         decay[h] = std::exp(dt[h] * neg_a[h]);
     }
-}
-
-std::uint16_t float_to_half(float value) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    const std::uint32_t sign = (bits >> 16U) & 0x8000U;
-    const float magnitude = std::fabs(value);
-    if (!(magnitude < 65504.0F)) return static_cast<std::uint16_t>(sign | 0x7BFFU);
-    if (magnitude < 0x1p-14F) {  // subnormal: whole multiples of 2^-24; 1024 of them are the least normal number
-        return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(std::nearbyint(magnitude * 0x1p24F)));
-    }
-    bits &= 0x7FFFFFFFU;
-    const std::uint32_t even = (bits >> 13U) & 1U;
-    const std::uint32_t rounded = ((bits + 0xFFFU + even) >> 13U) - (112U << 10U);
-    return static_cast<std::uint16_t>(sign | rounded);
 }
 
 namespace portable {

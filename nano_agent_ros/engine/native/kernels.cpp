@@ -8,7 +8,7 @@ namespace nano {
 const KernelSet& portable_kernels() {
     static const KernelSet set{"portable",          portable::quantize_row, portable::matmul,
                                portable::rms_norm,  portable::gated_norm,   portable::conv_silu,
-                               portable::scan,      portable::attend,       portable::to_half,
+                               portable::scan,      portable::attend,       portable::merge_attention, portable::to_half,
                                portable::relu_squared, portable::add};
     return set;
 }
@@ -16,7 +16,7 @@ const KernelSet& portable_kernels() {
 #if defined(__x86_64__)
 const KernelSet* avx512_kernels() {
     static const KernelSet set{"avx512",         avx512::quantize_row, avx512::matmul, avx512::rms_norm,
-                               avx512::gated_norm, avx512::conv_silu,  avx512::scan,   avx512::attend,
+                               avx512::gated_norm, avx512::conv_silu,  avx512::scan,   avx512::attend, avx512::merge_attention,
                                avx512::to_half, avx512::relu_squared, avx512::add};
     __builtin_cpu_init();
     const bool usable = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

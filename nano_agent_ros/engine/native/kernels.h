@@ -52,23 +52,34 @@ struct ScanArgs {
     float* state_out = nullptr;       // may be state_in
     float* y = nullptr;               // [tokens, heads * head_dim], or null to move the state only
     std::size_t xbc_stride = 0, tokens = 0, heads = 0, head_dim = 0, state_size = 0, n_groups = 0;
+    bool stream = false;  // write the state past the caches, where it is too large to be found there by the next step
 };
 
-// Contiguous run of cached keys and values of the first head, each [count, head_dim] in float16.
-struct KvRun {
-    const std::uint16_t* keys = nullptr;
-    const std::uint16_t* values = nullptr;
-    std::size_t count = 0;
+constexpr std::size_t kSegment = 128;  // keys whose softmax is taken at once
+constexpr float kNoPeak = -3.0e38F;    // highest score of no keys
+
+// Softmax sums of some queries over the keys seen so far: for each query the highest score, the sum of the weights
+// exp(score - highest) and the sum of the values by weight. No keys: kNoPeak, 0 and zeros.
+struct AttendSums {
+    float* sums = nullptr;    // [rows, head_dim]
+    float* peaks = nullptr;   // [rows]
+    float* totals = nullptr;  // [rows]
 };
 
+// Queries that share keys and values: those of the heads of a group, of one or several tokens.
 struct AttendArgs {
-    const float* query = nullptr;  // [head_dim]
-    const KvRun* runs = nullptr;   // oldest first
-    std::size_t run_count = 0, head_dim = 0;
-    std::size_t run_offset = 0;  // from a run's start to this layer's and head's keys or values, in elements
+    const float* query = nullptr;                               // [rows, head_dim]
+    const std::uint16_t *keys = nullptr, *values = nullptr;     // float16 [kSegment, head_dim]
+    const std::uint32_t *begins = nullptr, *ends = nullptr;     // [rows]: which keys of the segment a query sees
+    std::size_t rows = 0, head_dim = 0;
     float scale = 1.0F;
-    float* output = nullptr;  // [head_dim]
+    float* scratch = nullptr;  // attend_scratch(rows, head_dim) floats
+    AttendSums into;
 };
+
+constexpr std::size_t attend_scratch(std::size_t rows, std::size_t head_dim) {
+    return rows * kSegment + (2 * kSegment + 1) * head_dim;
+}
 
 struct KernelSet {
     const char* name;
@@ -85,7 +96,10 @@ struct KernelSet {
     void (*conv_silu)(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
     // S = S * decay + (dt * x) B;  y = S C + D x
     void (*scan)(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
+    // Adds a segment to what the queries have seen. What keys outside of [begin, end) hold does not matter to a query.
     void (*attend)(const AttendArgs& args);
+    // Adds other sums, of later keys; attend(segment) is attend(segment) into no keys and then this.
+    void (*merge_attention)(const AttendSums& into, const AttendSums& from, std::size_t rows, std::size_t head_dim);
     // out = x as float16, rounded to even; what float16 cannot hold becomes +-65504, so that out is always finite.
     void (*to_half)(const float* x, std::size_t n, std::uint16_t* out);
     void (*relu_squared)(float* x, std::size_t n);
@@ -97,7 +111,6 @@ void discretize(const float* raw, const float* bias, const float* neg_a, std::si
                 float* dt, float* decay);
 
 float half_to_float(std::uint16_t half);
-std::uint16_t float_to_half(float value);  // as KernelSet::to_half
 
 const KernelSet& portable_kernels();
 const KernelSet* avx512_kernels();  // null where the processor or the build lacks AVX-512 VNNI
@@ -118,6 +131,7 @@ void gated_norm(const float* y, const float* gate, const float* weight, std::siz
 void conv_silu(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
 void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
 void attend(const AttendArgs& args);
+void merge_attention(const AttendSums& into, const AttendSums& from, std::size_t rows, std::size_t head_dim);
 void to_half(const float* x, std::size_t n, std::uint16_t* out);
 void relu_squared(float* x, std::size_t n);
 void add(float* x, const float* y, std::size_t n);
@@ -133,6 +147,7 @@ void gated_norm(const float* y, const float* gate, const float* weight, std::siz
 void conv_silu(const ConvArgs& args, std::size_t channel_begin, std::size_t channel_end);
 void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
 void attend(const AttendArgs& args);
+void merge_attention(const AttendSums& into, const AttendSums& from, std::size_t rows, std::size_t head_dim);
 void to_half(const float* x, std::size_t n, std::uint16_t* out);
 void relu_squared(float* x, std::size_t n);
 void add(float* x, const float* y, std::size_t n);

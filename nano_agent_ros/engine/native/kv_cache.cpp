@@ -52,14 +52,6 @@ void KvCache::reserve_kept(std::uint64_t length) {
     while (block_count() * kKvBlock < length) blocks_.push_back(pool_->take());
 }
 
-std::size_t KvCache::runs(std::uint64_t token, KvRun* out) const {
-    std::size_t n = 0;
-    for_view(shape_, token + 1, [&](KvSpan span) {
-        out[n++] = {key(0, span.begin, 0), value(0, span.begin, 0), span.count()};
-    });
-    return n;
-}
-
 std::uint64_t KvCache::kept(std::uint64_t length) const {
     return std::min<std::uint64_t>(length, shape_.sinks + shape_.window);
 }

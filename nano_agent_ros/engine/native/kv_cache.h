@@ -14,7 +14,7 @@
 
 namespace nano {
 
-constexpr std::size_t kKvBlock = 128;
+constexpr std::size_t kKvBlock = kSegment;  // so that a segment of attention lies in one block
 
 struct KvShape {
     std::size_t layers, heads, head_dim, sinks, window;
@@ -53,9 +53,6 @@ public:
         return at(layer, 1, token, head);
     }
 
-    // What `token` attends to, itself included, oldest first, as runs of head 0 of layer 0; those of any other lie
-    // run_offset() values on. Returns their number, at most shape().most_blocks().
-    std::size_t runs(std::uint64_t token, KvRun* out) const;
     std::size_t run_offset(std::size_t layer, std::size_t head) const {
         return (layer * 2 * shape_.heads + head) * shape_.head_values();
     }

@@ -37,6 +37,28 @@ inline __attribute__((always_inline)) __m512 silu_ps(__m512 x) {
     return _mm512_div_ps(x, _mm512_add_ps(one, exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), x))));
 }
 
+// The sums of the elements of 16 vectors, each summed in the same order.
+inline __attribute__((always_inline)) __m512 add_across(const __m512 (&x)[16]) {
+    __m512 pairs[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+        pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    }
+    __m512 fours[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        const __m512d low = _mm512_castps_pd(pairs[2 * i]);
+        const __m512d high = _mm512_castps_pd(pairs[2 * i + 1]);
+        fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+                                 _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
+    }
+    const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x44),
+                                     _mm512_shuffle_f32x4(fours[0], fours[1], 0xEE));
+    const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2], fours[3], 0x44),
+                                      _mm512_shuffle_f32x4(fours[2], fours[3], 0xEE));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xDD));
+}
+
 // Lanes of the vector at i that are inside n elements.
 inline __attribute__((always_inline)) __mmask16 lanes(std::size_t i, std::size_t n) {
     return n - i >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << (n - i)) - 1U);

@@ -89,11 +89,12 @@ nano_engine* nano_engine_open(const char* weights_path, const nano_config* confi
                 throw nano::Error(NANO_INVALID, std::string("kernels '") + wished +
                                                     "' are unknown or not for this processor; use auto or portable");
             }
-            const std::int64_t cores = static_cast<std::int64_t>(nano::physical_cores());
+            const std::int64_t cores = static_cast<std::int64_t>(nano::core_processors().size());
             const std::int64_t threads = options->threads > 0 ? options->threads : std::min(cores, kDefaultMostThreads);
-            return new nano_engine{std::make_shared<nano::Network>(weights_path, layout_from(*config, *options, *kernels),
-                                                                   tensors, tensor_count, *kernels,
-                                                                   static_cast<std::size_t>(threads))};
+            const std::vector<int> processors = nano::parse_pin(options->pin != nullptr ? options->pin : "none");
+            return new nano_engine{std::make_shared<nano::Network>(
+                weights_path, layout_from(*config, *options, *kernels), tensors, tensor_count, *kernels,
+                static_cast<std::size_t>(threads), processors)};
         },
         [](int) -> nano_engine* { return nullptr; });
 }

@@ -55,6 +55,7 @@ typedef struct nano_options {
     int64_t window;      /* recent tokens that attention sees */
     int64_t sinks;       /* first tokens that attention sees for ever */
     const char *kernels; /* "auto", "portable", "avx512" or "float" */
+    const char *pin;     /* "none", "auto" (one processor of each core) or a list of processors like "0,2,4" */
     uint8_t model_digest[32];
 } nano_options;
 

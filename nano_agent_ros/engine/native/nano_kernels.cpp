@@ -1,5 +1,6 @@
 #include "nano_kernels.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels.h"
@@ -90,19 +91,45 @@ int nano_kernel_scan(const char* set, const float* xbc, const float* dt, const f
     });
 }
 
-int nano_kernel_attend(const char* set, const float* query, const uint16_t* keys, const uint16_t* values,
-                       int64_t count, int64_t split, int64_t head_dim, float scale, float* output) {
+int nano_kernel_attend(const char* set, const float* query, const int64_t* begins, const int64_t* ends, int64_t rows,
+                       const uint16_t* keys, const uint16_t* values, int64_t count, int64_t head_dim, float scale,
+                       int64_t apart, float* output) {
     return with_set(set, [&](const nano::KernelSet& k) {
-        const nano::KvRun runs[2] = {{keys, values, size(split)},
-                                     {keys + split * head_dim, values + split * head_dim, size(count - split)}};
-        nano::AttendArgs args;
-        args.query = query;
-        args.runs = runs;
-        args.run_count = 2;
-        args.head_dim = size(head_dim);
-        args.scale = scale;
-        args.output = output;
-        k.attend(args);
+        const std::size_t n = size(rows);
+        std::vector<float> peaks(2 * n, nano::kNoPeak), totals(2 * n), other(n * size(head_dim));
+        std::vector<float> scratch(nano::attend_scratch(n, size(head_dim)));
+        std::vector<std::uint32_t> from(n), to(n);
+        std::fill_n(output, rows * head_dim, 0.0F);
+        const nano::AttendSums sums{output, peaks.data(), totals.data()};
+        const nano::AttendSums part{other.data(), peaks.data() + n, totals.data() + n};
+        constexpr auto segment = static_cast<std::int64_t>(nano::kSegment);
+        for (std::int64_t first = 0; first < count; first += segment) {
+            const std::int64_t end = std::min(first + segment, count);
+            for (std::size_t r = 0; r < n; ++r) {
+                const std::int64_t low = std::max(begins[r], first), high = std::min(ends[r], end);
+                from[r] = static_cast<std::uint32_t>(low < high ? low - first : segment);
+                to[r] = static_cast<std::uint32_t>(low < high ? high - first : 0);
+            }
+            std::fill(other.begin(), other.end(), 0.0F);
+            std::fill_n(part.peaks, n, nano::kNoPeak);
+            std::fill_n(part.totals, n, 0.0F);
+            nano::AttendArgs args;
+            args.query = query;
+            args.keys = keys + first * head_dim;
+            args.values = values + first * head_dim;
+            args.begins = from.data();
+            args.ends = to.data();
+            args.rows = n;
+            args.head_dim = size(head_dim);
+            args.scale = scale;
+            args.scratch = scratch.data();
+            args.into = apart != 0 ? part : sums;
+            k.attend(args);
+            if (apart != 0) k.merge_attention(sums, part, n, size(head_dim));
+        }
+        for (std::size_t r = 0; r < n; ++r) {
+            for (std::size_t d = 0; d < size(head_dim); ++d) output[r * size(head_dim) + d] /= totals[r];
+        }
     });
 }
 

@@ -27,10 +27,11 @@ NANO_API int nano_kernel_conv_silu(const char *set, const float *input, const fl
 NANO_API int nano_kernel_scan(const char *set, const float *xbc, const float *dt, const float *decay, const float *skip,
                               int64_t tokens, int64_t heads, int64_t head_dim, int64_t state_size, int64_t n_groups,
                               float *state, float *y);
-/* query [head_dim], keys and values [count, head_dim] in float16, read as two runs that meet at `split`. */
-NANO_API int nano_kernel_attend(const char *set, const float *query, const uint16_t *keys,
-                                const uint16_t *values, int64_t count, int64_t split, int64_t head_dim, float scale,
-                                float *output);
+/* query and output [rows, head_dim]; keys and values [count, head_dim] in float16; row r sees keys [begins[r], ends[r]).
+ * `apart`: take every segment of keys by itself and merge the sums afterwards. */
+NANO_API int nano_kernel_attend(const char *set, const float *query, const int64_t *begins, const int64_t *ends,
+                                int64_t rows, const uint16_t *keys, const uint16_t *values, int64_t count,
+                                int64_t head_dim, float scale, int64_t apart, float *output);
 NANO_API int nano_kernel_to_half(const char *set, const float *x, int64_t n, uint16_t *out);
 NANO_API int nano_kernel_relu_squared(const char *set, float *x, int64_t n);
 

@@ -2,8 +2,8 @@
 
     python -m bench.decoding [--model FOLDER] [--conversations N] [--scripted] [--out FILE.json]
 
-`--scripted` makes the model say the replies of the file: the engine does all its work, and its logits are then replaced.
-So a network of random weights can be timed. Every way of decoding must give the same replies, or the benchmark fails.
+`--scripted` makes the model say the replies of the file: the engine does all its work, and its logits are then bent. So
+a network of random weights can be timed. Every way of decoding must give the same replies, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ class OneByOne:
 class Scripted:
     """An engine whose logits, computed in full, are then bent towards a text that it is to say."""
 
-    def __init__(self, engine: Engine, state: Any, tokens: Sequence[int]) -> None:
+    def __init__(self, engine: Engine, state: Any, tokens: Sequence[int], begun: int) -> None:
+        """`state` has seen the first `begun` of the tokens."""
         self._engine, self._tokens = engine, list(tokens)
-        self._start = engine.length(state)
+        self._start = engine.length(state) - begun
 
     def bend(self, logits: np.ndarray, seen: int) -> np.ndarray:
         """Make the token that follows `seen` tokens of the state the most likely one."""
@@ -79,6 +80,18 @@ class Way:
     guessed: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     replies: list[Any] = field(default_factory=list)
+
+    def reply(self, decoder: Decoder, engine: Any, state: Any, logits: np.ndarray, guess: Guesser | None) -> Any:
+        """Decode a reply and note what it took; return its calls and tokens."""
+        begun = time.perf_counter()
+        if self.single:
+            engine = OneByOne(engine)
+            logits = engine.extend(state, decoder.start)
+        reply = decoder.decode(engine, state, logits, guess)
+        self.seconds.append(time.perf_counter() - begun)
+        self.steps.append(engine.steps if self.single else reply.steps)
+        self.guessed.append(reply.guessed)
+        return reply.calls, reply.tokens
 
 
 WAYS = (
@@ -113,25 +126,17 @@ class Bench:
             state = self.engine.restore(start)
             for index, turn in enumerate(conversation["turns"][:turns]):
                 prompt = builder.turn(clean(turn["say"]), turn.get("facts"), first=index == 0)
-                logits = self.engine.extend(state, prompt)
-                calls = [Call(c["name"], {k: str(v) for k, v in c["arguments"].items()}) for c in turn["reply"]]
+                begun = [] if way.single else list(decoder.start)
+                logits = self.engine.extend(state, [*prompt, *begun])
                 engine: Any = self.engine
                 if self.scripted:
-                    engine = Scripted(engine, state, builder.reply(builder.dialect.write(calls)))
+                    calls = [Call(c["name"], {k: str(v) for k, v in c["arguments"].items()}) for c in turn["reply"]]
+                    engine = Scripted(engine, state, builder.written(builder.dialect.write(calls)), len(begun))
                     logits = engine.bend(logits, self.engine.length(state))
                 guesser.begin(turn["say"], prompt)
-                self._reply(way, decoder, OneByOne(engine) if way.single else engine, state, logits, guesser)
-
-    def _reply(
-        self, way: Way, decoder: Decoder, engine: Any, state: Any, logits: np.ndarray, guesser: Guesser
-    ) -> None:
-        begun = time.perf_counter()
-        reply = decoder.decode(engine, state, logits, guesser if way.guess != 0 else None)
-        way.seconds.append(time.perf_counter() - begun)
-        guesser.learn(reply.calls, reply.tokens)
-        way.steps.append(engine.steps if way.single else reply.steps)
-        way.guessed.append(reply.guessed)
-        way.replies.append((reply.tokens, [c.confidence for c in reply.calls]))
+                guess = guesser if way.guess != 0 else None
+                way.replies.append(way.reply(decoder, engine, state, logits, guess))
+                guesser.learn(*way.replies[-1][:2])
 
 
 def main() -> None:
@@ -158,7 +163,7 @@ def main() -> None:
     for way in ways[1:]:
         if way.replies != ways[0].replies:
             raise SystemExit(f"'{way.name}' gave other replies than '{ways[0].name}'")
-    tokens = [len(reply[0]) for reply in ways[0].replies]
+    tokens = [len(reply[1]) for reply in ways[0].replies]
     say(f"{len(tokens)} replies of {statistics.mean(tokens):.1f} tokens, the same in every way")
     config = {"model": args.model.name, "replies": len(tokens), "tokens": sum(tokens), "scripted": args.scripted}
     rows = []

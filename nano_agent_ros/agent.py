@@ -36,7 +36,7 @@ class Model:
     def open(folder: str | Path | None = None, engine: str = "native", threads: int | None = None) -> Model:
         """Open a model folder (default: the one that ships); raises EngineError or ConfigError."""
         path = Path(folder) if folder else default_model()
-        options = {} if threads is None else {"threads": threads}
+        options: dict[str, Any] = {} if threads is None else {"threads": threads}
         opened = open_engine(path, engine, **options)
         return Model(opened, Tokenizer(path), ChatTemplate.load(path))
 
@@ -154,7 +154,7 @@ class Agent:
         return turn
 
     def _reply(self, words: str, earlier: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
-        logits = self._engine.extend(self._state, prompt)
+        logits = self._engine.extend(self._state, [*prompt, *self._decoder.start])
         state = self._state
         if self._builder.rewrites:  # think and reply on a fork; the state stays where the template shows a past reply
             state = self._engine.fork(self._state)

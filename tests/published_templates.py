@@ -30,7 +30,8 @@ NEMOTRON_3 = """
     {%- elif message.role == 'assistant' %}
         {%- set thought = message.reasoning_content | default('', true) %}
         {%- set kept = thought and loop.index0 >= ns.last_user %}
-        {%- set content = ('<think>\\n' ~ thought ~ '\\n</think>\\n' if kept else '<think></think>') ~ message.content %}
+        {%- set thought = '<think>\\n' ~ thought ~ '\\n</think>\\n' if kept else '<think></think>' %}
+        {%- set content = thought ~ message.content %}
         {{- '<|im_start|>assistant\\n' }}
         {%- if message.tool_calls %}
             {{- (content | trim) ~ '\\n' }}
@@ -124,9 +125,8 @@ def checkpoint(folder: Path, kind: str) -> Path:
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = [AddedToken(token, special=True, normalized=False) for token in control]
-    trainer = trainers.BpeTrainer(
-        vocab_size=640, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=special, initial_alphabet=letters, show_progress=False)
     tokenizer.train_from_iterator(TEXT * 4, trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -52,7 +52,7 @@ class Script(Dice):
 def test_every_reply_of_a_random_model_parses_and_holds_known_names(seed):
     engine = Dice(seed)
     try:
-        reply = DECODER.decode(engine, None, engine.extend(None, []))
+        reply = DECODER.decode(engine, None, engine.extend(None, list(DECODER.start)))
     except Exception as error:
         assert "did not end" in str(error)
         return
@@ -86,7 +86,7 @@ def test_every_reply_of_a_random_model_parses_and_holds_known_names(seed):
 def test_the_grammar_lets_every_meant_reply_through(calls):
     text = write_reply(calls)
     engine = Script(text)
-    reply = DECODER.decode(engine, None, engine.logits())
+    reply = DECODER.decode(engine, None, engine.extend(None, list(DECODER.start)))
     assert reply.text == text
     assert list(reply.tokens) == engine.wanted  # forced tokens are the canonical ones
     assert reply.steps < len(reply.tokens)  # and are fed in one go
@@ -94,7 +94,7 @@ def test_the_grammar_lets_every_meant_reply_through(calls):
 
 def test_confidence_is_that_of_the_call_whose_tokens_were_chosen():
     engine = Script(write_reply([Call("navigate_to", {"location": "dock_3"}), Call("stop", {})]))
-    reply = DECODER.decode(engine, None, engine.logits())
+    reply = DECODER.decode(engine, None, engine.extend(None, list(DECODER.start)))
     assert all(0 < c.confidence <= 1 for c in reply.calls)
 
 

@@ -1,7 +1,8 @@
-"""Claims about both tool-call dialects, with thinking and without: tokens are those of the checkpoint's own template."""
+"""Claims about both tool-call dialects, with thinking on and off: tokens are those of the checkpoint's own template."""
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,16 +195,12 @@ class Wanting:
         self.size, self.wanted, self.seed, self.lean = size, wanted, seed, lean
 
     def logits(self, state):
-        import numpy as np
-
         out = np.random.default_rng([self.seed, *state]).standard_normal(self.size, np.float32) * 4
         if state == self.wanted[: len(state)] and len(state) < len(self.wanted):
             out[self.wanted[len(state)]] += self.lean
         return out
 
     def extend(self, state, tokens, every=False):
-        import numpy as np
-
         rows = []
         for token in tokens:
             state.append(int(token))
@@ -228,7 +225,8 @@ def test_the_grammar_lets_every_meant_reply_through(checkpoints, decoders, kind,
     builder = given_kind.builder()
     wanted = builder.written(builder.dialect.write(calls))
     engine = Wanting(given_kind.tokenizer.vocab_size, wanted)
-    reply = decoders[kind].decode(engine, [], engine.logits([]))
+    start = list(decoders[kind].start)
+    reply = decoders[kind].decode(engine, start, engine.logits(start))
     assert list(reply.tokens) == wanted
     assert [Call(c.name, c.arguments) for c in reply.calls] == calls
     assert reply.steps < len(wanted)  # forced tokens go in one step
@@ -241,7 +239,8 @@ def test_every_reply_of_a_random_model_parses(checkpoints, decoders, kind, seed)
     given_kind = checkpoints[kind]
     engine = Wanting(given_kind.tokenizer.vocab_size, [], seed)
     try:
-        reply = decoders[kind].decode(engine, [], engine.logits([]))
+        start = list(decoders[kind].start)
+        reply = decoders[kind].decode(engine, start, engine.logits(start))
     except Exception as error:
         assert "did not end" in str(error)
         return

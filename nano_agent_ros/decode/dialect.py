@@ -24,8 +24,15 @@ class DialectError(NanoAgentError):
 class Dialect(Protocol):
     """The text form of calls. No value holds `<` or `>`: the grammar lets none through, `plain` takes them out."""
 
-    name: str
-    tags: tuple[str, ...]  # what may be control tokens in a reply
+    @property
+    def name(self) -> str:
+        """Of the dialect."""
+        ...
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What may be control tokens in a reply."""
+        ...
 
     def write(self, calls: Sequence[Call]) -> str:
         """The text of a reply, without what its chat template puts around it."""
@@ -111,7 +118,7 @@ class NanoV2:
 
     def begun(self, text: str) -> list[Call]:
         """See Dialect."""
-        complete, found, _ = text.rpartition('}}')
+        complete, found, _ = text.rpartition("}}")
         return self.parse(f"{complete}}}}}]</TOOLCALL>") if found else []
 
     def _typed(self, call: Call) -> dict[str, Any]:

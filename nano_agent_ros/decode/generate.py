@@ -76,7 +76,10 @@ class Guess(Protocol):
 
 
 class Decoder:
-    """Decodes replies of one grammar. Compile once, use for every turn; not thread-safe."""
+    """Decodes replies of one grammar. Compile once, use for every turn; not thread-safe.
+
+    `start` are the tokens with which every reply begins: they are fed along with the prompt, in one step.
+    """
 
     def __init__(
         self,
@@ -94,6 +97,9 @@ class Decoder:
         matcher = llguidance.LLMatcher(vocab, llguidance.LLMatcher.grammar_from_lark(grammar))
         if matcher.is_error():
             raise ConfigError(f"reply grammar: {matcher.get_error()}")
+        self.start: tuple[int, ...] = ()
+        if not thinking:
+            self.start = tuple(self._force(matcher))
         self._start = matcher
         self._thinker = Thinker(tokenizer, vocab, vocab_size, thinking) if thinking else None
         self._mask = llguidance.numpy.allocate_token_bitmask(1, vocab_size)
@@ -106,7 +112,7 @@ class Decoder:
         guess: Guess | None = None,
         before_step: Callable[[], None] | None = None,
     ) -> Reply:
-        """Decode one reply from the float32 logits [vocab] of the prompt's last token.
+        """Decode one reply from the float32 logits [vocab] of the last token of prompt and `start`.
 
         The state then holds the reply, eos included (and the thought before it). `before_step` is called before every
         engine step; what it raises ends decoding.
@@ -116,7 +122,7 @@ class Decoder:
         thought = None
         if self._thinker:
             thought, logits = self._thinker.think(engine, state, logits, before_step)
-        run = _Run(self._start.deep_copy())
+        run = _Run(self._start.deep_copy(), list(self.start))
         while True:
             step = self._decided(run, logits)
             begun = time.perf_counter()

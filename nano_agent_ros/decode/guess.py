@@ -22,7 +22,10 @@ REMEMBERED = 30_000  # continuations kept
 RECENT = 8  # ids kept from earlier turns, for what pronouns stand for
 NAMES = 4  # skills that are tried while none is named
 NAMED = ("location", "object", "person", "place")
-EMPTY = frozenset("a an and at for from in it its of on or that the this to with you your me my please".split())
+EMPTY = frozenset(
+    ["a", "an", "and", "at", "for", "from", "in", "it", "its", "me", "my", "of", "on", "or", "please", "that", "the"]
+    + ["this", "to", "with", "you", "your"]
+)
 
 _NAME = re.compile(r'(?:<function=|"name": ")([a-z0-9_]*)')
 

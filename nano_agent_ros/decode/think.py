@@ -20,7 +20,7 @@ CLOSE = "</think>"
 
 @dataclass(frozen=True)
 class Thought:
-    """Text of a thought without its marks, its tokens with the closing mark, whether the budget cut it, engine steps."""
+    """A thought: text without marks, tokens with the closing mark, whether the budget cut it, engine steps."""
 
     text: str
     tokens: int

@@ -70,7 +70,7 @@ class PromptBuilder:
         self._first, self._close = _split(one, _USER)
         kept = self._kept(one, two)
         self.rewrites = kept < len(one)
-        past, self._next, last = self._after(two[kept:])
+        past, self.eos_id, self._next, last = self._after(two[kept:])
         if last != self._close:
             raise ConfigError("chat template: a later turn changes how an earlier one is rendered; it cannot stream")
         self._before, _, self._after_calls = past.partition(self.dialect.write([Call("probe", {"text": "a"})]))
@@ -158,16 +158,15 @@ class PromptBuilder:
             raise ConfigError("chat template: a later turn changes how an earlier one is rendered; it cannot stream")
         return kept
 
-    def _after(self, text: str) -> tuple[str, str, str]:
-        """Reply, what stands between it and the next person's words, and what follows these. Finds eos_id."""
+    def _after(self, text: str) -> tuple[str, int, str, str]:
+        """Reply, its eos token, what stands between that and the next person's words, and what follows these."""
         ends = {token for token, key in self._tokenizer.added.items() if key in self._tokenizer.eos_ids}
         parts = control_in(text, ends)
         eos = next((i for i, part in enumerate(parts) if part in ends), None)
         if eos is None:
             raise ConfigError("chat template: a reply is not closed by an eos token")
-        self.eos_id = self._tokenizer.added[parts[eos]]
         following, last = _split("".join(parts[eos + 1 :]), _MARK)
-        return "".join(parts[:eos]), following, last
+        return "".join(parts[:eos]), self._tokenizer.added[parts[eos]], following, last
 
     def _check_thinking(self, rendered: str) -> None:
         opened = rendered.rstrip().endswith("<think>")
@@ -178,7 +177,7 @@ class PromptBuilder:
 
     def _result_frame(self, probe: dict[str, object]) -> tuple[str, str] | None:
         """What stands before and after a tool's result, up to the person's words; None if results are not shown."""
-        tool = {"role": "tool", "content": _RESULT}
+        tool: dict[str, object] = {"role": "tool", "content": _RESULT}
         try:
             text = self._render([_user(_USER), probe, tool, _user(_MARK)])
         except ConfigError:

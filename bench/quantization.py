@@ -1,4 +1,4 @@
-"""What quantization costs in quality: perplexity and command accuracy, float, INT8, INT4 by each method, INT4 after QAT.
+"""What quantization costs in quality: perplexity and command accuracy of float, INT8, INT4 by each method and QAT.
 
     python -m bench.quantization [--out FILE.json]             the pair that ships: models/warehouse and warehouse-float
     python -m bench.quantization --limit 20 --keep DIR         20 conversations; the artifacts stay in DIR
@@ -78,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m bench.quantization", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--float", type=Path, default=ROOT / FLOAT_FOLDER, metavar="CHECKPOINT", help="the float network")
-    p.add_argument("--qat", type=Path, default=default_model(), metavar="MODEL", help="artifact or checkpoint after QAT")
+    p.add_argument(
+        "--qat", type=Path, default=default_model(), metavar="MODEL", help="artifact or checkpoint after QAT"
+    )
     p.add_argument("--data", type=Path, default=ROOT / "eval" / "heldout.jsonl", metavar="FILE.jsonl")
     p.add_argument("--calibration", type=Path, default=ROOT / "eval" / "calibration.jsonl", metavar="FILE")
     p.add_argument("--limit", type=int, metavar="N", help="the first N conversations only")

@@ -20,7 +20,8 @@ examples:
   nano-agent ask "take the blue bin to packing"    one command, no ROS; --json for programs
   nano-agent ask                                   a conversation: one command a line from standard input
   nano-agent eval eval/heldout.jsonl               accuracy on conversations with expected actions
-  nano-agent convert CHECKPOINT OUT                a nemotron_h checkpoint to an INT4 model folder
+  nano-agent convert CHECKPOINT OUT                a nemotron_h checkpoint to a model folder of 4 bits
+  nano-agent build MODEL --engine tensorrt         engines for an NVIDIA GPU, built once and kept
 
 nano-agent COMMAND --help tells more about each.
 """
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_convert):
+    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_convert, _add_build):
         add(commands)
     args = parser.parse_args(argv)
     try:
@@ -70,7 +71,7 @@ def _add_up(commands: argparse._SubParsersAction) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model folder (default: the one that ships)")
-    parser.add_argument("--engine", default="native", help="native (default) or torch")
+    parser.add_argument("--engine", default="native", help="native (default), torch or tensorrt (docs/tensorrt.md)")
     parser.add_argument("--skills", help="skills file (default: the one that ships)")
     parser.add_argument("--site", default="warehouse", help="site file, or the name of one that ships")
     parser.add_argument("--threads", type=int, help="threads of the engine (default: by the machine)")
@@ -154,24 +155,91 @@ def _eval(args: argparse.Namespace) -> int:
     return 0
 
 
+CONVERT_EPILOG = """\
+examples:
+  nano-agent convert ~/NVIDIA-Nemotron-3-Nano-4B-BF16 models/4b
+      INT4, rounded to nearest: a few minutes
+  nano-agent convert ~/NVIDIA-Nemotron-3-Nano-4B-BF16 models/4b --head-bits 8 --attention-bits 8
+      a little larger and slower, closer to the checkpoint
+  nano-agent convert ~/NVIDIA-Nemotron-3-Nano-4B-BF16 models/4b --method gptq --calibration talk.jsonl
+      rounded so that what the model computes on this text changes least; best for INT4
+  nano-agent convert --random nemotron-3-nano-4b models/random-4b
+      random weights of the published shapes, to measure speed without the weights
+
+A conversion that was interrupted goes on where it was when the same command is given again. Until it is complete,
+OUT stays as it was.
+"""
+
+
 def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "convert",
-        help="a nemotron_h checkpoint to an INT4 model folder",
+        help="a nemotron_h checkpoint to a model folder of 4 or 8 bits",
         description="Quantizes a checkpoint in the published layout (config.json, safetensors, tokenizer.json, "
-        "chat_template.jinja) to INT4 in groups of 64.",
+        "chat_template.jinja) to the model folder that every engine runs.",
+        epilog=CONVERT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "checkpoint", help="checkpoint folder; with --random: nemotron-3-nano-4b or nemotron-nano-9b-v2"
+    )
+    parser.add_argument("out", type=Path, help="model folder to write; one that is there is replaced at the end")
+    parser.add_argument("--bits", type=int, choices=(4, 8), default=4, help="bits of a weight (default: 4)")
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="inputs that share a scale, a multiple of 64 (default: 64)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("rtn", "gptq", "awq"),
+        default="rtn",
+        help="rtn: to the nearest, each weight alone (default); gptq, awq: so that what layers compute changes least",
+    )
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="text that gptq and awq run through the model")
+    parser.add_argument("--head-bits", type=int, choices=(4, 8), help="bits of lm_head (default: --bits)")
+    parser.add_argument("--attention-bits", type=int, choices=(4, 8), help="bits of q, k, v, o (default: --bits)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="for rtn (default: one per core, at most 8)"
+    )
+    parser.add_argument("--random", action="store_true", help="random weights of a published model's shapes, see above")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights")
     parser.set_defaults(run=_convert)
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from nano_agent_ros.quantize.convert import convert
+    from nano_agent_ros.quantize.convert import Request, convert
+    from nano_agent_ros.quantize.random_model import write_random_model
 
-    convert(args.checkpoint, args.out)
-    print(f"{args.out}: written; try: nano-agent ask --model {args.out} \"go to dock 3\"")
+    request = Request(args.bits, args.group_size, args.method, args.calibration, args.head_bits, args.attention_bits)
+    try:
+        if args.random:
+            write_random_model(args.checkpoint, args.out, request, args.seed)
+        else:
+            convert(args.checkpoint, args.out, request=request, threads=args.threads)
+    except KeyboardInterrupt:
+        print("nano-agent convert: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    if args.random:
+        print(f"{args.out}: written; its answers are noise, its speed is that of {args.checkpoint}")
+    else:
+        print(f'{args.out}: written; try: nano-agent ask --model {args.out} "go to dock 3"')
     return 0
+
+
+def _add_build(commands: argparse._SubParsersAction) -> None:
+    import nano_agent_ros.engine.build as build
+
+    parser = commands.add_parser(
+        "build",
+        help="what an engine needs beside the model folder, built once and kept",
+        description=build.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    build.add_arguments(parser)
+    parser.set_defaults(run=build.run)
 
 
 if __name__ == "__main__":

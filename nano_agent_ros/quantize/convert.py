@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,13 +61,12 @@ class Request:
         return self.bits
 
     def describe(self) -> dict[str, Any]:
-        """What the manifest says of it."""
-        described = asdict(self) | {
+        """What the manifest says of it: the same keys, the calibration text by its SHA-256. Raises OSError."""
+        return asdict(self) | {
             "head_bits": self.bits_of(HEAD),
             "attention_bits": self.bits_of("q_proj.weight"),
             "calibration": None if self.calibration is None else sha256(self.calibration),
         }
-        return described
 
 
 def convert(
@@ -80,37 +80,39 @@ def convert(
 
     Reads config.json, model.safetensors or its shards, and takes tokenizer, chat template and generation config along.
     Goes on where an earlier call with the same arguments was cut off. `threads`: 0 is one per core, at most 8. Needs
-    memory for a few rows (rtn), or for one layer and its activations. Raises ConversionError, or EngineError if
-    `out_dir` holds something else.
+    memory for a few rows (rtn), or for one layer and the activations of the calibration text (gptq, awq). Raises
+    ConversionError, ConfigError for the calibration, or EngineError if `out_dir` holds something else.
     """
-    request = request or Request()
+    request, out = request or Request(), Path(out_dir)
     checkpoint = Checkpoint(Path(checkpoint_dir))
     try:
         tensors = artifact_tensors(checkpoint.config, request.bits_of, request.group_size)
+        checkpoint.check(tensors)
+        described = request.describe()
+        method = open_method(
+            request.method, checkpoint.config, request.group_size, request.calibration, checkpoint.folder
+        )
     except QuantizeError as e:
         raise ConversionError(f"{checkpoint.folder}: {e}") from e
-    checkpoint.check(tensors)
-    try:
-        described = request.describe()
     except OSError as e:
         raise ConversionError(f"cannot read {request.calibration}: {e.strerror}") from e
     plan = {"request": described, "source": checkpoint.fingerprint()}
-    with ArtifactWriter(Path(out_dir), tensors, checkpoint.config_json, plan) as writer:
-        with tqdm(total=sum(t.rows * t.cols for t in tensors), unit="w", unit_scale=True, disable=not progress) as bar:
+    try:
+        with ArtifactWriter(out, tensors, checkpoint.config_json, plan) as writer, _bar(writer, progress) as bar:
             try:
-                if request.method == "rtn":
+                if method is None:
                     round_to_nearest(checkpoint, writer, request.group_size, bar, threads)
                 else:
-                    method = open_method(
-                        request.method, checkpoint.config, request.group_size, request.calibration, checkpoint.folder
-                    )
-                    assert method is not None
                     quantize_layers(checkpoint, writer, method, request.bits_of, bar)
             except (QuantizeError, ConfigError) as e:
                 raise ConversionError(f"{checkpoint.folder}: {bar.postfix}: {e}") from e
-            bar.set_postfix_str("manifest")
-        digest = writer.complete(described, checkpoint.companions)
-        writer.publish()
+            bar.set_postfix_str("self-check and digests")
+            digest = writer.complete(described, checkpoint.companions)
+            writer.publish()
+    except OSError as e:
+        raise ConversionError(
+            f"{e.filename or out}: {e.strerror or e}; when that is cured, the same command goes on where it was"
+        ) from e
     return digest
 
 
@@ -132,6 +134,14 @@ def round_to_nearest(
                 writer.write(t.name, rows, begin)
                 bar.update((end - begin) * t.cols)
             writer.finished(t.name)
+
+
+def _bar(writer: ArtifactWriter, progress: bool) -> tqdm[Any]:
+    total = sum(t.rows * t.cols for t in writer.tensors.values())
+    bar = tqdm(total=total, unit="w", unit_scale=True, disable=not progress, dynamic_ncols=True)
+    if writer.done and progress:
+        bar.write(f"going on: {len(writer.done)} of {len(writer.tensors)} tensors were done", file=sys.stderr)
+    return bar
 
 
 def _in_blocks(

@@ -18,7 +18,8 @@ PANEL_ROWS = 16
 PANEL_BYTES = 544
 _NIBBLE_BYTES = 512
 DIVISORS = (8.0, 7.0, 7.5, 6.5, 8.5, 9.0, 9.5, 10.0, 11.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
-_WEIGHTS_AT_ONCE = 1 << 16  # what lies in a core's own cache with its temporaries
+_LEAST_EXACT_PEAK = 1e-3  # from here on every candidate scale is a float16 of full precision
+_WEIGHTS_AT_ONCE = 1 << 19  # many enough that threads seldom wait for the interpreter
 
 
 class QuantizeError(ValueError):
@@ -70,8 +71,10 @@ def _quantize_groups(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales = np.zeros(len(w), dtype=np.float16)
     error = np.full(len(w), np.inf, dtype=np.float32)
     steps = np.empty_like(w)
+    exact = peak.min() >= _LEAST_EXACT_PEAK
     for divisor in DIVISORS:
-        _keep_better(w, (peak / np.float32(divisor)).astype(np.float16), scales, error, steps)
+        candidate = (peak / np.float32(divisor)).astype(np.float16)
+        _keep_better(w, candidate, scales, error, steps, inside=exact and divisor <= 7)
     q = _round(w, scales, np.empty_like(w))
     weight = np.einsum("ng,ng->n", q, q)
     fitted = np.divide(np.einsum("ng,ng->n", w, q), weight, out=np.zeros_like(weight), where=weight > 0)
@@ -80,20 +83,27 @@ def _quantize_groups(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q.astype(np.int8), scales
 
 
-def _round(w: np.ndarray, scales: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Fill and return out like w [n, group_size]: the float32 integers in -8..7 nearest to w / scales [n]."""
+def _round(w: np.ndarray, scales: np.ndarray, out: np.ndarray, inside: bool = False) -> np.ndarray:
+    """Fill and return out like w [n, group_size]: the float32 integers in -8..7 nearest to w / scales [n].
+
+    `inside` says that none can lie outside.
+    """
     divisors = np.where(scales > 0, scales, np.float16(np.inf)).astype(np.float32)
     np.divide(w, divisors[:, None], out=out)
     np.rint(out, out=out)
-    np.maximum(out, np.float32(-8), out=out)
-    return np.minimum(out, np.float32(7), out=out)
+    return out if inside else np.clip(out, np.float32(-8), np.float32(7), out=out)
 
 
 def _keep_better(
-    w: np.ndarray, candidate: np.ndarray, scales: np.ndarray, error: np.ndarray, steps: np.ndarray
+    w: np.ndarray,
+    candidate: np.ndarray,
+    scales: np.ndarray,
+    error: np.ndarray,
+    steps: np.ndarray,
+    inside: bool = False,
 ) -> bool:
     """Replace scales [n] and error [n] in place wherever the candidate scales [n] give a smaller error; say if any."""
-    _round(w, candidate, steps)
+    _round(w, candidate, steps, inside)
     np.multiply(steps, candidate.astype(np.float32)[:, None], out=steps)
     np.subtract(w, steps, out=steps)
     trial_error = np.einsum("ng,ng->n", steps, steps)
@@ -118,13 +128,13 @@ def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
     rows, cols = q.shape
     panels, groups = -(-rows // PANEL_ROWS), cols // GROUP
     stored = np.full((panels * PANEL_ROWS, cols), 8, dtype=np.uint8)
-    stored[:rows] = (q + 8).astype(np.uint8)
+    stored[:rows] = q.view(np.uint8) + np.uint8(8)
     stored_scales = np.zeros((panels * PANEL_ROWS, groups), dtype="<f2")
     stored_scales[:rows] = scales
-    # [panel, n, group, j, half, k] to [half, panel, group, j, n, k]
-    nibbles = stored.reshape(panels, PANEL_ROWS, groups, 8, 2, 4).transpose(4, 0, 2, 3, 1, 5)
+    halves = stored.view(np.uint32).reshape(panels, PANEL_ROWS, groups, 8, 2)  # [panel, n, group, j, half], k in one
+    pairs = halves[..., 0] | halves[..., 1] << np.uint32(4)
     packed = np.empty((panels, groups, PANEL_BYTES), dtype=np.uint8)
-    packed[:, :, :_NIBBLE_BYTES] = (nibbles[0] | nibbles[1] << 4).reshape(panels, groups, _NIBBLE_BYTES)
+    packed[:, :, :_NIBBLE_BYTES].view(np.uint32).reshape(panels, groups, 8, PANEL_ROWS)[:] = pairs.transpose(0, 2, 3, 1)
     by_group = np.ascontiguousarray(stored_scales.reshape(panels, PANEL_ROWS, groups).transpose(0, 2, 1))
     packed[:, :, _NIBBLE_BYTES:] = by_group.view(np.uint8).reshape(panels, groups, 2 * PANEL_ROWS)
     return packed

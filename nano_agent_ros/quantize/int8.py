@@ -80,8 +80,8 @@ def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
     stored[:rows] = q.view(np.uint8) ^ 128  # q + 128
     stored_scales = np.zeros((panels * PANEL_ROWS, groups), dtype="<f2")
     stored_scales[:rows] = scales
-    # [panel, n, group, j, k] to [panel, group, j, n, k]
-    by_group = stored.reshape(panels, PANEL_ROWS, groups, 16, 4).transpose(0, 2, 3, 1, 4)
+    quads = stored.view(np.uint32).reshape(panels, PANEL_ROWS, groups, 16)  # [panel, n, group, j], k in one
+    by_group = np.ascontiguousarray(quads.transpose(0, 2, 3, 1)).view(np.uint8)
     packed = np.empty((panels, groups, BLOCK_BYTES), dtype=np.uint8)
     packed[:, :, :_VALUE_BYTES] = by_group.reshape(panels, groups, _VALUE_BYTES)
     scales_by_group = np.ascontiguousarray(stored_scales.reshape(panels, PANEL_ROWS, groups).transpose(0, 2, 1))

@@ -73,6 +73,7 @@ class ArtifactWriter:
             for t in tensors
         }
         size = entries[-1].offset + entries[-1].nbytes
+        self._check_space(size)
         whole_plan = {"version": VERSION, "tensors": [asdict(t) for t in self.tensors.values()], **plan}
         self.done = self._done_before(json.loads(json.dumps(whole_plan)), size)
         if not self.done:
@@ -141,24 +142,33 @@ class ArtifactWriter:
         self.folder.rename(self.out)
         shutil.rmtree(self.work)
 
+    def _check_space(self, size: int) -> None:
+        weights = self.folder / WEIGHTS
+        taken = weights.stat().st_blocks * 512 if weights.exists() else 0
+        free = shutil.disk_usage(self.folder).free
+        if free < size - taken:
+            shutil.rmtree(self.work) if not taken else None
+            raise EngineError(
+                f"{self.out} will take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; make room and try again"
+            )
+
     def _done_before(self, plan: dict[str, Any], size: int) -> set[str]:
         """Names of the tensors that an earlier run has finished; raises EngineError if its plan was another."""
         try:
             before = json.loads((self.work / _PLAN).read_bytes())
             lines = (self.work / _DONE).read_text(encoding="utf-8").splitlines(keepends=True)
-            if (self.folder / WEIGHTS).stat().st_size != size:
-                lines = []
         except (OSError, ValueError):
             return set()
         done = {line[:-1] for line in lines if line.endswith("\n")}
         if done and before != plan:
             self._lock.close()
-            what = ", ".join(key for key in plan if before.get(key) != plan[key])
+            what = ", ".join(key for key in ("version", "request", "source") if before.get(key) != plan[key])
             raise EngineError(
                 f"{self.work} holds an unfinished conversion to {self.out.name} that differs from this one ({what}); "
                 f"finish it with its own options and source, or remove it: rm -r {self.work}"
             )
-        return done & set(self.tensors)
+        weights = self.folder / WEIGHTS
+        return done & set(self.tensors) if weights.exists() and weights.stat().st_size == size else set()
 
 
 def stored_rows(t: ArtifactTensor, values: np.ndarray, group_size: int = GROUP) -> np.ndarray:

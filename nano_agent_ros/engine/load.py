@@ -8,7 +8,7 @@ from typing import Any
 from .base import Engine, EngineError
 from .self_check import check_engine, check_window
 
-ENGINES = ("native", "torch")
+ENGINES = ("native", "torch", "tensorrt")
 
 
 def open_engine(folder: str | Path, name: str = "native", *, self_check: bool = True, **options: Any) -> Engine:
@@ -35,6 +35,10 @@ def _open(folder: str | Path, name: str, options: dict[str, Any]) -> Engine:
             from .torch_engine import TorchEngine
 
             return TorchEngine(folder, **options)
+        if name == "tensorrt":
+            from .tensorrt_engine import TensorRTEngine
+
+            return TensorRTEngine(folder, **options)
     except TypeError as e:
         raise EngineError(f"engine {name!r} does not take these options: {e}") from e
     except ImportError as e:

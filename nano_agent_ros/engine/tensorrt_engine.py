@@ -211,7 +211,7 @@ class TensorRTEngine(GraphEngine):
         from .tensorrt.runtime import CudaDevice, open_gpu
 
         gpu = open_gpu()
-        plans = store.find(trt, artifact, options, gpu.name, cache)
+        plans = store.find(trt, artifact, options, (gpu.name, gpu.capability), cache)
         bindings = Bindings.of(artifact.config, options.ring)
         half = PRECISIONS[precision]
         super().__init__(artifact, bindings, CudaDevice(trt, gpu, bindings, plans), half)

@@ -64,20 +64,20 @@ def attention(
     )
     own_k, own_v = (ops.reshape(t, kv_heads, 1, -1, head_dim) for t in (own_keys, own_values))
 
-    cached = ops.float(ops.reshape(ops.matmul(merged, keys, transpose_b=True), kv_heads, per_kv, -1, slots))
-    fresh = ops.float(ops.matmul(q, own_k, transpose_b=True))
+    cached = ops.single(ops.reshape(ops.matmul(merged, keys, transpose_b=True), kv_heads, per_kv, -1, slots))
+    fresh = ops.single(ops.matmul(q, own_k, transpose_b=True))
     cached, cached_peak, cached_sum = _exponentials(ops, cached, visible.cached)
     fresh, fresh_peak, fresh_sum = _exponentials(ops, fresh, visible.fresh)
     from_cache = ops.matmul(ops.reshape(ops.half(cached), kv_heads, -1, slots), values)
-    from_cache = ops.float(ops.reshape(from_cache, kv_heads, per_kv, -1, head_dim))
-    from_step = ops.float(ops.matmul(ops.half(fresh), own_v))
+    from_cache = ops.single(ops.reshape(from_cache, kv_heads, per_kv, -1, head_dim))
+    from_step = ops.single(ops.matmul(ops.half(fresh), own_v))
 
     peak = ops.maximum(cached_peak, fresh_peak)
     cached_share, fresh_share = ops.exp(cached_peak - peak), ops.exp(fresh_peak - peak)
     total = cached_sum * cached_share + fresh_sum * fresh_share
     y = (from_cache * cached_share + from_step * fresh_share) * ops.reciprocal(total)
     y = ops.reshape(ops.transpose(y, 2, 0, 1, 3), -1, config.q_dim)
-    return ops.float(linear(ops, ops.half(y), f"{stem}.o_proj")), own_keys, own_values
+    return ops.single(linear(ops, ops.half(y), f"{stem}.o_proj")), own_keys, own_values
 
 
 def _exponentials(ops: Ops, scores: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:

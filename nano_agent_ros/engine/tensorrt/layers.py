@@ -110,7 +110,7 @@ class TensorRTOps:
     def half(self, x: Tensor) -> Tensor:
         return self._node(self._network.add_cast(x.tensor, self._half))
 
-    def float(self, x: Tensor) -> Tensor:
+    def single(self, x: Tensor) -> Tensor:
         return self._node(self._network.add_cast(x.tensor, self._m.DataType.FLOAT))
 
     def exp(self, x: Tensor) -> Tensor:

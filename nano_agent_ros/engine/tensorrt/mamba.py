@@ -42,11 +42,11 @@ def mamba(
     [T, hidden] float32, what `advance` needs to repeat the step (half [T, conv_dim + heads]), the new ssm and conv.
     """
     projected = linear(ops, u, f"{stem}.in_proj")
-    gate = ops.float(ops.columns(projected, 0, config.d_inner))
+    gate = ops.single(ops.columns(projected, 0, config.d_inner))
     recorded = ops.columns(projected, config.d_inner, config.in_proj_dim)
     scan, conv = _inputs(ops, config, stem, order, recorded, conv)
     y = _gated_norm(ops, config, ops.parameter(f"{stem}.norm.weight"), _outputs(ops, config, scan, order, ssm), gate)
-    return ops.float(linear(ops, ops.half(y), f"{stem}.out_proj")), recorded, _next_state(ops, scan, ssm), conv
+    return ops.single(linear(ops, ops.half(y), f"{stem}.out_proj")), recorded, _next_state(ops, scan, ssm), conv
 
 
 def advance(
@@ -117,14 +117,14 @@ def _convolved(ops: Ops, config: NemotronHConfig, stem: str, padded: Tensor, fre
     total = ops.parameter(f"{stem}.conv1d.bias")
     for k in range(config.conv_kernel):
         tap = ops.reshape(ops.columns(taps, k, k + 1), 1, config.conv_dim)
-        term = ops.float(ops.rows_like(padded, k, fresh)) * tap
+        term = ops.single(ops.rows_like(padded, k, fresh)) * tap
         total = term if total is None else total + term
     return total * ops.sigmoid(total)
 
 
 def _step_sizes(ops: Ops, config: NemotronHConfig, stem: str, raw: Tensor) -> Tensor:
     """softplus(raw + dt_bias) within time_step_limit, float32 [T, heads], in the form that cannot overflow."""
-    raw = ops.float(raw) + ops.parameter(f"{stem}.dt_bias")
+    raw = ops.single(raw) + ops.parameter(f"{stem}.dt_bias")
     dt = ops.maximum(raw, 0.0) + ops.log(ops.exp(ops.abs(raw) * -1.0) + 1.0)
     low, high = config.time_step_limit
     if low > 0:

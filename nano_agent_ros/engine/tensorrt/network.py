@@ -23,7 +23,7 @@ def step(ops: Ops, bindings: Bindings, inputs: Mapping[str, Tensor]) -> dict[str
     positions = inputs[POSITIONS]
     order = Order.of(ops, positions)
     visible = Visible.of(ops, positions, inputs[RING], ring.window, ring.sinks)
-    x = ops.float(inputs[HIDDEN])
+    x = ops.single(inputs[HIDDEN])
     for i, kind in enumerate(config.layers):
         layer, stem = f"layers.{i}", f"backbone.layers.{i}"
         u = ops.half(rms_norm(ops, x, ops.parameter(f"{stem}.norm.weight"), config.layer_norm_epsilon))
@@ -45,7 +45,7 @@ def step(ops: Ops, bindings: Bindings, inputs: Mapping[str, Tensor]) -> dict[str
     last = rms_norm(
         ops, ops.take_rows(x, inputs[ROWS]), ops.parameter("backbone.norm_f.weight"), config.layer_norm_epsilon
     )
-    outputs[LOGITS] = ops.float(ops.linear(ops.half(last), "lm_head"))
+    outputs[LOGITS] = ops.single(ops.linear(ops.half(last), "lm_head"))
     return outputs
 
 

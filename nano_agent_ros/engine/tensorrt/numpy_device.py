@@ -1,4 +1,4 @@
-"""The engine's device without a GPU: the same graph, evaluated by NumPy. Slow; for tests and for looking into things."""
+"""The engine's device without a GPU: the same graph, evaluated by NumPy. For tests, and for looking into things."""
 
 from __future__ import annotations
 

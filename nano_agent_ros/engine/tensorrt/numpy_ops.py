@@ -43,7 +43,7 @@ class NumpyOps:
     def half(self, x: Tensor) -> Tensor:
         return x.astype(self._half)
 
-    def float(self, x: Tensor) -> Tensor:
+    def single(self, x: Tensor) -> Tensor:
         return x.astype(np.float32)
 
     def exp(self, x: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Ops(Protocol):
         """Cast to half."""
         ...
 
-    def float(self, x: Tensor) -> Tensor:
+    def single(self, x: Tensor) -> Tensor:
         """Cast to float32."""
         ...
 

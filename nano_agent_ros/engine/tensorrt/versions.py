@@ -1,4 +1,4 @@
-"""All that differs between TensorRT 10.3 (JetPack 6.2), 10.16 (JetPack 7.2), 11 and TensorRT for RTX; nothing else does.
+"""All that differs between TensorRT 10.3 (JetPack 6.2), 10.16 (JetPack 7.2), 11 and TensorRT for RTX.
 
 |                              | 10.3     | 10.16    | 11             | RTX 1.x                      |
 |------------------------------|----------|----------|----------------|------------------------------|
@@ -20,22 +20,30 @@ from typing import Any
 
 from nano_agent_ros.engine.base import EngineError
 
-PACKAGES = ("tensorrt", "tensorrt_rtx")
+PACKAGES = {
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),  # the first only re-exports the second
+}
 _NO_INT8_GROUPS_BEFORE = (10, 16)
 
 
 @dataclass(frozen=True)
 class TensorRT:
-    """One installed TensorRT. `module` is the Python module, `portable` whether engines are built for no one GPU."""
+    """One installed TensorRT; `package` is one of `PACKAGES`, `module` the Python module."""
 
+    package: str
     module: Any
     version: str
-    portable: bool
 
     @property
     def name(self) -> str:
-        """Module and version, as they stand in file names and messages."""
-        return f"{self.module.__name__.split('.')[0]}-{self.version}"
+        """Package and version, as they stand in file names and messages."""
+        return f"{self.package}-{self.version}"
+
+    @property
+    def portable(self) -> bool:
+        """Whether it builds without a GPU, for all of a kind or for several that are named."""
+        return self.package == "tensorrt_rtx"
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -80,7 +88,7 @@ class TensorRT:
         return lambda: bytes(config.get_timing_cache().serialize())
 
     def watch(self, config: Any, monitor: Any) -> None:
-        """Report the build's phases to `monitor`: phase_start, phase_finish and step_complete as in IProgressMonitor."""
+        """Report the build's phases to `monitor`, which has the methods of IProgressMonitor."""
         trt = self.module
         if not hasattr(trt, "IProgressMonitor"):
             return
@@ -112,13 +120,14 @@ def load(package: str | None = None) -> TensorRT:
     if package is not None and package not in PACKAGES:
         raise EngineError(f"there is no TensorRT package {package!r}; known are {', '.join(PACKAGES)}")
     reasons = []
-    for name in (package,) if package else PACKAGES:
-        try:
-            module = importlib.import_module(name)
-        except ImportError as e:
-            reasons.append(str(e))
-        else:
-            return TensorRT(module, str(module.__version__), name == "tensorrt_rtx")
+    for name in [package] if package else PACKAGES:
+        for candidate in PACKAGES[name]:
+            try:
+                module = importlib.import_module(candidate)
+            except ImportError as e:
+                reasons.append(str(e))
+            else:
+                return TensorRT(name, module, str(module.__version__))
     raise EngineError(f"TensorRT cannot be imported ({'; '.join(reasons)}). {how_to_install()}")
 
 

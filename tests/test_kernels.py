@@ -93,7 +93,8 @@ def test_a_linear_layer_is_the_product_of_the_quantized_operands(kernels, seed, 
 
 @few
 @given(
-    seed=seeds, bits=st.sampled_from([4, 8]), rows=st.integers(1, 40), groups=st.integers(1, 4), tokens=st.integers(1, 5)
+    seed=seeds, bits=st.sampled_from([4, 8]), rows=st.integers(1, 40), groups=st.integers(1, 4),
+    tokens=st.integers(1, 5),
 )  # fmt: skip
 def test_the_float_set_leaves_activations_as_they_are(seed, bits, rows, groups, tokens):
     packed, wide = matrix(seed, rows, 64 * groups, bits)

@@ -1,9 +1,14 @@
 #include "nano_kernels.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <vector>
 
 #include "kernels.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -37,6 +42,63 @@ int nano_kernel_linear(const char* set, const uint8_t* panels, int64_t bits, con
         }
         k.matmul(w, 0, w.panel_count(), {values.data(), scales.data(), offsets.data(), x}, size(tokens), y, w.rows);
     });
+}
+
+int nano_kernel_time_linear(const char* set, int64_t bits, int64_t rows, int64_t cols, int64_t count, int64_t tokens,
+                            int64_t threads, int64_t repeats, double* seconds) {
+    const nano::KernelSet* k = nano::find_kernels(set);
+    if (k == nullptr) return -1;
+    nano::PanelMatrix w;
+    w.bits = size(bits);
+    w.rows = size(rows);
+    w.cols = size(cols);
+    const std::size_t layer_bytes = w.panel_count() * w.groups() * w.block_bytes();
+    const std::size_t nbytes = layer_bytes * size(count);
+    void* memory = ::mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return -1;
+    ::madvise(memory, nbytes, MADV_HUGEPAGE);
+    std::uint8_t* const panels = static_cast<std::uint8_t*>(memory);
+    std::uint64_t random = 88172645463325252U;
+    for (std::size_t block = 0; block < nbytes; block += w.block_bytes()) {
+        for (std::size_t i = 0; i < w.weight_bytes(); i += sizeof random) {
+            random ^= random << 13U;
+            random ^= random >> 7U;
+            random ^= random << 17U;
+            // INT8 levels are 1 to 255
+            const std::uint64_t levels = w.bits == 8 ? random | 0x0101010101010101U : random;
+            std::memcpy(panels + block + i, &levels, sizeof levels);
+        }
+        for (std::size_t n = 0; n < nano::kPanelRows; ++n) {
+            const std::uint16_t half = static_cast<std::uint16_t>(0x1400U + (random >> (n & 31U) & 0xFFU));
+            std::memcpy(panels + block + w.weight_bytes() + 2 * n, &half, sizeof half);
+        }
+    }
+    std::vector<float> x(size(tokens) * w.cols), y(size(tokens) * w.rows);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 2654435761U % 2001U) / 1000.0F - 1.0F;
+    std::vector<std::int8_t> values(x.size());
+    std::vector<float> scales(size(tokens) * w.groups());
+    std::vector<std::int32_t> offsets(scales.size());
+    for (std::size_t t = 0; t < size(tokens); ++t) {
+        k->quantize_row(x.data() + t * w.cols, w.cols, values.data() + t * w.cols, scales.data() + t * w.groups(),
+                        offsets.data() + t * w.groups());
+    }
+    const nano::Int8Rows in{values.data(), scales.data(), offsets.data(), x.data()};
+    {
+        nano::ThreadPool pool(size(threads), nano::core_processors());
+        const nano::ThreadPool::Session session(pool, true);
+        for (std::int64_t r = 0; r < repeats; ++r) {
+            const auto begun = std::chrono::steady_clock::now();
+            for (std::size_t layer = 0; layer < size(count); ++layer) {
+                w.panels = panels + layer * layer_bytes;
+                pool.parallel_for(w.panel_count(), 1, [&](std::size_t begin, std::size_t end) {
+                    k->matmul(w, begin, end, in, size(tokens), y.data(), w.rows);
+                });
+            }
+            seconds[r] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+        }
+    }
+    ::munmap(memory, nbytes);
+    return 0;
 }
 
 int nano_kernel_quantize(const char* set, const float* x, int64_t cols, int8_t* values, float* scales,

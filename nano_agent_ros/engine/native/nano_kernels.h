@@ -13,6 +13,10 @@ extern "C" {
 /* x [tokens, cols] and panels of 4 or 8 bits to y [tokens, rows]; bias [rows] may be NULL. */
 NANO_API int nano_kernel_linear(const char *set, const uint8_t *panels, int64_t bits, const float *bias, int64_t rows,
                                 int64_t cols, const float *x, int64_t tokens, float *y);
+/* Seconds that each of `repeats` passes over `count` linear layers [rows, cols] takes on `threads` threads, for `tokens`
+ * tokens; every layer has random weights of its own, so many or large ones come from memory. -1 if memory is short. */
+NANO_API int nano_kernel_time_linear(const char *set, int64_t bits, int64_t rows, int64_t cols, int64_t count,
+                                     int64_t tokens, int64_t threads, int64_t repeats, double *seconds);
 /* values [cols], scales and offsets [cols / 64] */
 NANO_API int nano_kernel_quantize(const char *set, const float *x, int64_t cols, int8_t *values, float *scales,
                                   int32_t *offsets);

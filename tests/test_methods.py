@@ -18,7 +18,7 @@ from nano_agent_ros.quantize.artifact import read_artifact
 from nano_agent_ros.quantize.awq import Awq, fold_into_layer, fold_into_norm, shared_magnitude
 from nano_agent_ros.quantize.calibration import MOST_TOKENS, Moments, calibration_tokens, last_name
 from nano_agent_ros.quantize.convert import Request, convert
-from nano_agent_ros.quantize.gptq import DAMPING, Feedback, Gptq, quantize_matrix
+from nano_agent_ros.quantize.gptq import DAMPING, Feedback, Gptq, factor_in_place, quantize_matrix
 from nano_agent_ros.quantize.grid import quantize
 from nano_agent_ros.quantize.int4 import QuantizeError, fake_quantize
 from nano_agent_ros.quantize.methods import LayerWeights
@@ -95,14 +95,13 @@ def test_errors_are_fed_back_as_the_definition_says(group_size):
 
     gram = x.T @ x / len(x)
     gram += DAMPING * np.trace(gram) / 128 * np.eye(128)
-    gram = gram[np.ix_(feedback.order, feedback.order)]
     upper = np.linalg.cholesky(np.linalg.inv(gram)).T
-    left, theirs = w[:, feedback.order].astype(np.float64), np.empty_like(w)
-    scales = np.repeat(ours.scales.astype(np.float64), 64, axis=1)[:, feedback.order]
+    left, theirs = w.astype(np.float64), np.empty_like(w)
+    scales = np.repeat(ours.scales.astype(np.float64), 64, axis=1)
     for j in range(128):
         theirs[:, j] = np.clip(np.rint(left[:, j] / scales[:, j]), -8, 7) * scales[:, j]
         left[:, j:] -= np.outer((left[:, j] - theirs[:, j]) / upper[j, j], upper[j, j:])
-    different = np.abs(ours.dequantize()[:, feedback.order] - theirs) > 1e-4
+    different = np.abs(ours.dequantize() - theirs) > 1e-4
     assert different.mean() < 0.01  # a tie may be rounded otherwise in float32, and what follows in its row
 
 
@@ -162,6 +161,18 @@ def test_folding_changes_nothing_that_the_float_network_computes():
     moved = [n for n in tensors if n.endswith("proj.weight") and "q_" not in n]
     assert not any(np.array_equal(folded[n], tensors[n]) for n in moved)
     assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("n", [64, 256, 448])
+def test_the_factor_in_place_is_the_cholesky_factor(n):
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(3 * n, n)).astype(np.float32)
+    gram = x.T @ x / len(x)
+    ours = gram.copy()
+    factor_in_place(ours)
+    np.testing.assert_allclose(ours, np.linalg.cholesky(gram.astype(np.float64)), atol=1e-5)
+    with pytest.raises(QuantizeError, match="more text"):
+        factor_in_place(gram - 2 * np.eye(n, dtype=np.float32))
 
 
 def test_scales_follow_the_metric():

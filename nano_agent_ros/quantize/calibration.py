@@ -19,6 +19,7 @@ from .methods import LayerResult, LayerWeights
 
 MOST_TOKENS = 32768  # what is beyond is not read: 4 billion weights would not calibrate within 6 GB
 PIECE_TOKENS = 512  # of plain text
+_ROWS_AT_ONCE = 4096
 
 
 def calibration_tokens(path: Path, checkpoint: Path, vocab_size: int) -> list[np.ndarray]:
@@ -109,15 +110,15 @@ class Moments:
     @staticmethod
     def of(pieces: Iterable[np.ndarray]) -> Moments:
         """Gather over pieces [..., in]."""
-        count, gram, magnitude, product = 0, np.zeros((0, 0), np.float32), np.zeros(0, np.float32), None
-        for piece in pieces:
-            x = piece.reshape(-1, piece.shape[-1])
+        count, gram, magnitude = 0, np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+        product: np.ndarray | None = None
+        for x in _longer(pieces, _ROWS_AT_ONCE):
             product = np.matmul(x.T, x, out=product)
             if count:
                 gram += product
                 magnitude += np.abs(x).sum(axis=0)
             else:
-                gram, magnitude = product.copy(), np.abs(x).sum(axis=0)
+                gram, magnitude, product = product, np.abs(x).sum(axis=0), None
             count += len(x)
         gram *= np.float32(1 / count)
         return Moments(gram, magnitude / np.float32(count))
@@ -126,6 +127,18 @@ class Moments:
     def scale(self) -> float:
         """Mean of the diagonal of gram: the mean squared input."""
         return float(np.mean(np.diagonal(self.gram), dtype=np.float64))
+
+
+def _longer(pieces: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Put pieces [..., in] together to matrices of at least so many rows: each product costs a pass over [in, in]."""
+    waiting: list[np.ndarray] = []
+    for piece in pieces:
+        waiting.append(piece.reshape(-1, piece.shape[-1]))
+        if sum(len(p) for p in waiting) >= rows:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 class Activations:

@@ -168,8 +168,12 @@ def test_every_matrix_gets_the_bits_and_groups_asked_for(request_, kinds, checkp
         expected = quantize(original[name], request_.bits_of(name), request_.group_size).dequantize()
         assert np.array_equal(values, expected)
     assert artifact.quantization["group_size"] == request_.group_size
-    engine = open_engine(tmp_path / "out", "torch")
-    assert np.isfinite(engine.extend(engine.new_state(), [1, 2, 3])).all()
+    tokens = list(range(1, 60))
+    engines = [open_engine(tmp_path / "out", "torch")]
+    engines += [open_engine(tmp_path / "out", "native", kernels=kernels) for kernels in ("float", "auto")]
+    exact, unrounded, rounded = (engine.extend(engine.new_state(), tokens, every=True) for engine in engines)
+    np.testing.assert_allclose(unrounded, exact, atol=3e-3)
+    assert np.sqrt(np.square(rounded - exact).mean()) < 0.1 * exact.std()
 
 
 def test_int8_is_closer_to_the_checkpoint_than_int4(checkpoint, tmp_path):

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from nano_agent_ros.model.config import ATTENTION, MAMBA, NemotronHConfig
-from nano_agent_ros.quantize.artifact import FLOAT16, FLOAT32, INT4, Artifact, read_artifact
+from nano_agent_ros.quantize.artifact import FLOAT16, FLOAT32, INT4, INT8, Artifact, read_artifact
 
 from . import native_library as c
 from .base import EngineError, Snapshot, StateSpec, TensorSpec
 from .host_buffers import HostBuffers
 
-_KINDS = {INT4: 0, FLOAT32: 1, FLOAT16: 2}
+_KINDS = {INT4: 0, FLOAT32: 1, FLOAT16: 2, INT8: 3}
 
 
 class NativeState:
@@ -129,14 +129,8 @@ class NativeEngine:
         return state
 
     def _open(self, artifact: Artifact, threads: int, window: int, sinks: int, kernels: str, pin: str) -> int:
-        for t in artifact.tensors:
-            if t.kind not in _KINDS:
-                raise EngineError(f"{artifact.folder}: the native engine cannot run {t.kind} ({t.name}) yet; use torch")
         tensors = (c.Tensor * len(artifact.tensors))(
-            *(
-                c.Tensor(t.name.encode(), _KINDS[t.kind], t.rows, t.cols, t.offset, t.nbytes)
-                for t in artifact.tensors
-            )
+            *(c.Tensor(t.name.encode(), _KINDS[t.kind], t.rows, t.cols, t.offset, t.nbytes) for t in artifact.tensors)
         )
         options = c.Options(threads, window, sinks, kernels.encode(), pin.encode())
         options.model_digest[:] = bytes.fromhex(artifact.model_digest)

@@ -26,7 +26,7 @@ from nano_agent_ros.engine.base import Engine
 from nano_agent_ros.resources import default_model, default_skills
 from nano_agent_ros.skills import Site, Skills
 
-from .conversation import Script, commands
+from .conversation import Script, ScriptedTurn, commands
 from .harness import Row, add_out, report, say
 from .llama import available
 from .server import LlamaServer
@@ -42,21 +42,22 @@ class Forced:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reply: Sequence[int] = ()
+        self._prompt = 0
         self._start: int | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def announce(self, reply: Sequence[int]) -> None:
-        """The reply that follows the tokens of the next `extend`."""
-        self._reply, self._start = reply, None
+    def announce(self, turn: ScriptedTurn) -> None:
+        """The turn that begins with the next `extend`, which may go on into the reply."""
+        self._reply, self._prompt, self._start = turn.answer, len(turn.prompt), None
 
     def extend(self, state: Any, tokens: Sequence[int], every: bool = False) -> np.ndarray:
         """As `Engine.extend`; the reply's next token is the most likely one."""
         logits = self._engine.extend(state, tokens, every)
         seen = self._engine.length(state)
         if self._start is None:
-            self._start = seen
+            self._start = seen - len(tokens) + self._prompt
         rows = logits if every else logits[None]
         for row, at in zip(rows, range(seen - len(rows) + 1, seen + 1), strict=True):
             if 0 <= at - self._start < len(self._reply):
@@ -107,7 +108,7 @@ def converse(agent: Agent, talk: Script, forced: Forced | None) -> list[Turn]:
         if number % 10 == 1:
             say(f"turn {number} of {len(talk.turns)}")
         if forced:
-            forced.announce(turn.answer)
+            forced.announce(turn)
         heard.append(agent.hear(turn.say))
     return heard
 

@@ -106,16 +106,15 @@ def test_command_latency_reports_every_stage(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_forced_model_says_the_scripted_replies() -> None:
-    talk = commands(MODEL, 3)
+    turn = commands(MODEL, 3).turns[2]
     opened = open_engine(MODEL, "native", threads=1)
-    forced, state = command_latency.Forced(opened), opened.new_state()
-    reply = talk.turns[2].answer
-    forced.announce(reply)
-    said = [int(forced.extend(state, talk.turns[2].prompt).argmax())]
-    said += forced.extend(state, list(reply[:4]), every=True).argmax(axis=1).tolist()
+    forced, state, reply = command_latency.Forced(opened), opened.new_state(), turn.answer
+    forced.announce(turn)
+    said = [int(forced.extend(state, [*turn.prompt, *reply[:2]]).argmax())]  # two tokens go along with the prompt
+    said += forced.extend(state, list(reply[2:6]), every=True).argmax(axis=1).tolist()
     opened.commit(state, 2)  # two were guesses; the count goes back with them
-    said += [int(forced.extend(state, [token]).argmax()) for token in reply[2:-1]]
-    assert said == [*reply[:5], *reply[3:]]
+    said += [int(forced.extend(state, [token]).argmax()) for token in reply[4:-1]]
+    assert said == [*reply[2:7], *reply[5:]]
 
 
 def test_a_peer_that_fails_says_what_it_said(tmp_path: Path) -> None:

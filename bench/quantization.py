@@ -5,8 +5,8 @@
 
 Every row runs through the same agent, with grammar and checks on; float through PyTorch on the checkpoint, all others
 through the native engine on an artifact. Perplexity is that of the expected replies, each token given the right ones
-before it. The last row and the line below the table are of what rounding activations to INT8 adds: the same artifact with
-float activations, through PyTorch, and logit by logit through the native engine's float kernels.
+before it. The last row and the line below the table are of what rounding activations to INT8 adds: the same artifact
+with float activations, through PyTorch, and logit by logit through the native engine's float kernels.
 """
 
 from __future__ import annotations

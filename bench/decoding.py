@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness import Row, add_out, report, say
-from nano_agent_ros.decode import Decoder, Guesser, reply_grammar
+from nano_agent_ros.decode import REPLY_KINDS, Decoder, Guesser, reply_grammar
 from nano_agent_ros.decode.generate import DecodeError
 from nano_agent_ros.engine.base import Engine
 from nano_agent_ros.engine.load import open_engine
@@ -81,6 +81,11 @@ class Way:
     seconds: list[float] = field(default_factory=list)
     replies: list[Any] = field(default_factory=list)
 
+    def steps_per_action(self) -> float:
+        """Engine steps of the replies that are actions, by action."""
+        acting = [(n, len(calls)) for n, (calls, _) in zip(self.steps, self.replies, strict=True) if _acts(calls)]
+        return sum(n for n, _ in acting) / max(1, sum(calls for _, calls in acting))
+
     def reply(self, decoder: Decoder, engine: Any, state: Any, logits: np.ndarray, guess: Guesser | None) -> Any:
         """Decode a reply and note what it took; return its calls and tokens."""
         begun = time.perf_counter()
@@ -92,6 +97,10 @@ class Way:
         self.steps.append(engine.steps if self.single else reply.steps)
         self.guessed.append(reply.guessed)
         return reply.calls, reply.tokens
+
+
+def _acts(calls: Sequence[Call]) -> bool:
+    return calls[0].name not in REPLY_KINDS
 
 
 WAYS = (
@@ -172,6 +181,9 @@ def main() -> None:
         steps, ms = statistics.mean(way.steps), 1000 * statistics.median(way.seconds)
         ratio = steps / statistics.mean(ways[0].steps) if peer else None
         rows.append(Row(f"{way.name}: engine steps per reply", steps, "steps", ratio, peer, config=config))
+        steps = way.steps_per_action()
+        ratio = steps / ways[0].steps_per_action() if peer else None
+        rows.append(Row(f"{way.name}: engine steps per action", steps, "steps", ratio, peer, config=config))
         ratio = ms / 1000 / statistics.median(ways[0].seconds) if peer else None
         rows.append(Row(f"{way.name}: time of a reply (median)", ms, "ms", ratio, peer, config=config))
         rows.append(Row(f"{way.name}: right guesses", sum(way.guessed) / sum(tokens), "of tokens", config=config))

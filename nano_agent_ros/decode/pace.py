@@ -6,7 +6,8 @@ from nano_agent_ros.decode.generate import Step
 
 DECAY = 0.9  # weight of the past at every step
 TRIAL = 4  # steps with guesses before they are judged
-PAUSE = 64  # steps without guesses after they did not pay
+PAUSE = 64  # steps without guesses after they did not pay; twice as many each time that they do not again
+LONGEST = 4096
 
 
 class Pace:
@@ -16,7 +17,7 @@ class Pace:
         """Guesses are tried first."""
         self._n = self._t = self._s = self._tt = self._ts = 0.0  # weighted sums over steps
         self._guessed = self._saved = self._wasted = self._draft_s = 0.0  # weighted sums over steps with guesses
-        self._trial, self._pause = TRIAL, 0
+        self._trial, self._pause, self._next_pause = TRIAL, 0, PAUSE
 
     def pays(self) -> bool:
         """Whether to guess in the next step."""
@@ -41,8 +42,12 @@ class Pace:
         self._wasted = DECAY * self._wasted + step.guesses - step.right
         self._draft_s = DECAY * self._draft_s + step.draft_s
         self._trial -= 1
-        if self._trial <= 0 and self.gain_s() < 0:
-            self._pause = PAUSE
+        if self._trial > 0:
+            return
+        if self.gain_s() < 0:
+            self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST)
+        else:
+            self._next_pause = PAUSE
 
     def gain_s(self) -> float:
         """Seconds that guessing saves per step with guesses, as seen of late."""

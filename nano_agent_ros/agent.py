@@ -17,6 +17,7 @@ from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
 from nano_agent_ros.resources import default_model, default_skills
 from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, checked
+from nano_agent_ros.state import PrefixCache, identity
 
 AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
@@ -47,6 +48,7 @@ class Turn:
 
     `reply` is what to say ("" for nothing); `timings` are seconds by stage (prompt, prefill, decode, ground, total);
     `tokens` counts the tokens of prompt, reply and thought, the engine steps of the reply, and right guesses in it.
+    `fed` is what the turn added to the state: token ids, none if the conversation is as before.
     """
 
     turn: int
@@ -56,6 +58,7 @@ class Turn:
     reply: str
     timings: Mapping[str, float]
     tokens: Mapping[str, int]
+    fed: tuple[int, ...] = ()
 
 
 class Agent:
@@ -69,26 +72,28 @@ class Agent:
         min_confidence: float = MIN_CONFIDENCE,
         thinking: int = 0,
         guess: int | None = None,
+        cache: PrefixCache | None = None,
     ) -> None:
         """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream.
 
         A plan with an action that has a risk and of which the model is less sure than `min_confidence` (0 to 1: the
         probability of the tokens that it chose) becomes a question. `thinking` is how many tokens the model may think
         before it replies, 0 for none; only some models can. `guess` is how many tokens an engine step may hold with
-        guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same.
+        guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same. `cache` keeps the
+        state after the prompt for the next start.
         """
         self.skills, self.site = skills, site
         self._min_confidence = min_confidence
-        self._engine = model.engine
+        self.engine = model.engine
         tokenizer = model.tokenizer
         builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
         self._dialect = builder.dialect
         grammar = reply_grammar(skills, site, tokenizer.added, self._dialect, *builder.around)
         self._decoder = Decoder(tokenizer, grammar, model.engine.vocab_size, builder.eos_id, self._dialect, thinking)
         self._guesser = Guesser(self._dialect, skills, site, builder.written, tokenizer.decode, guess)
-        state = self._engine.new_state()
-        self._engine.extend(state, self._builder.prefix())
-        self._start = self._engine.fork(state)
+        prefix = builder.prefix()
+        self.identity = identity(self.engine, prefix)
+        self._start = (cache or PrefixCache.none()).state(self.engine, prefix)
         self.reset()
 
     @staticmethod
@@ -101,31 +106,44 @@ class Agent:
         min_confidence: float = MIN_CONFIDENCE,
         thinking: int = 0,
         guess: int | None = None,
+        cache: PrefixCache | None = None,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
-        return Agent(Model.open(model, engine, threads), loaded_skills, loaded_site, min_confidence, thinking, guess)
+        loaded = Model.open(model, engine, threads)
+        return Agent(loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache)
 
     def reset(self) -> None:
         """Forget the conversation: back to the state after the system prompt."""
-        self._state: Any = self._engine.fork(self._start)
+        self.state: Any = self.engine.fork(self._start)
         self._facts: dict[str, str | int | float] = {}
         self._spoken: deque[str] = deque(maxlen=REMEMBERED)
         self.turns = 0
 
+    def memory(self) -> dict[str, Any]:
+        """What the conversation knows besides the state, in JSON types: `recall` takes it."""
+        return {"facts": dict(self._facts), "spoken": list(self._spoken), "turns": self.turns}
+
+    def recall(self, state: Any, memory: Mapping[str, Any]) -> None:
+        """Go on from a state of this engine and the memory that belongs to it."""
+        self.state = state
+        self._facts = dict(memory["facts"])
+        self._spoken = deque(memory["spoken"], maxlen=REMEMBERED)
+        self.turns = memory["turns"]
+
     @property
     def context_tokens(self) -> int:
         """Tokens that the state has seen, the system prompt included."""
-        return self._engine.length(self._state)
+        return self.engine.length(self.state)
 
     @property
     def state_bytes(self) -> int:
         """Size of the recurrent state at its full window, in bytes."""
-        return self._engine.spec.nbytes
+        return self.engine.spec.nbytes
 
     def state_digest(self) -> str:
         """SHA-256 of the state: equal digests are equal conversations."""
-        return self._engine.snapshot(self._state).digest
+        return self.engine.snapshot(self.state).digest
 
     def hear(self, text: str, facts: Mapping[str, str | int | float] | None = None) -> Turn:
         """Take one utterance; `facts` (battery, location, carrying, task, last, …) are told to the model if changed.
@@ -139,14 +157,14 @@ class Agent:
             words = clean(text)
             prompt = self._builder.turn(words, changed, first=self.turns == 0)
         except PromptError as error:
-            return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0})
+            return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0}, ())
         clock.lap("prompt")
-        before = self._engine.fork(self._state)
+        before = self.engine.fork(self.state)
         earlier = " ".join([*self._spoken, *(str(v) for v in {**self._facts, **changed}.values())])
         try:
             turn = self._reply(words, earlier, prompt, before, clock)
         except Exception:
-            self._state = before
+            self.state = before
             raise
         self._facts |= changed
         self._spoken += [words, turn.reply]
@@ -154,18 +172,18 @@ class Agent:
         return turn
 
     def _reply(self, words: str, earlier: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
-        logits = self._engine.extend(self._state, [*prompt, *self._decoder.start])
-        state = self._state
+        logits = self.engine.extend(self.state, [*prompt, *self._decoder.start])
+        state = self.state
         if self._builder.rewrites:  # think and reply on a fork; the state stays where the template shows a past reply
-            state = self._engine.fork(self._state)
-            self._engine.commit(self._state, len(prompt) - len(self._builder.opening))
+            state = self.engine.fork(self.state)
+            self.engine.commit(self.state, len(prompt) - len(self._builder.opening))
         clock.lap("prefill")
         actions: tuple[Action, ...] = ()
         counts = {"prompt": len(prompt), "steps": 0, "guessed": 0, "thought": 0}
         decoded: list[int] = []
         self._guesser.begin(words, prompt)
         try:
-            reply = self._decoder.decode(self._engine, state, logits, self._guesser)
+            reply = self._decoder.decode(self.engine, state, logits, self._guesser)
             clock.lap("decode")
             counts |= {"steps": reply.steps, "guessed": reply.guessed}
             counts["thought"] = reply.thought.tokens if reply.thought else 0
@@ -181,15 +199,17 @@ class Agent:
             spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."
             said = self._dialect.write([Call("refuse", {"text": plain(spoken, REPLY_TEXT)})])
         canonical = self._builder.reply(said)
+        kept = prompt
         if self._builder.rewrites:
-            self._engine.extend(self._state, canonical)
+            kept = prompt[: len(prompt) - len(self._builder.opening)]
+            self.engine.extend(self.state, canonical)
         elif canonical != decoded:  # the state must hold what the template renders, and what was really answered
-            self._state = self._engine.fork(before)
-            self._engine.extend(self._state, prompt + canonical)
+            self.state = self.engine.fork(before)
+            self.engine.extend(self.state, prompt + canonical)
         self._guesser.learn(self._dialect.parse(said), canonical)
         clock.lap("ground")
         counts["reply"] = len(canonical)
-        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts)
+        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, (*kept, *canonical))
 
 
 def _kind(reply: Reply) -> tuple[str, str]:

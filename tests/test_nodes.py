@@ -274,7 +274,7 @@ def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(bench, tm
 def test_an_error_in_a_turn_is_a_refusal_and_the_next_turn_works(bench):
     states = bench.watch(AgentState, "agent_state", qos.LATEST)
     node = add_agent(bench)
-    engine = node._thinking.dialogue.agent._engine
+    engine = node._thinking.dialogue.agent.engine
     extend = engine.extend
 
     def broken(*args: Any, **kwargs: Any) -> Any:

@@ -26,6 +26,13 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nano_agent_ros"
 
 
+def identity(engine: Engine, tokens: Sequence[int]) -> str:
+    """Digest of all that a state after a prompt depends on: engine, model, window, prompt."""
+    h = hashlib.sha256(f"{engine.name}:{engine.model_digest}:{engine.spec}:".encode())
+    h.update(np.asarray(tokens, dtype="<i8").tobytes())
+    return h.hexdigest()
+
+
 class PrefixCache:
     """States after a prompt in a folder, at most `keep` of them: those used last stay."""
 
@@ -34,13 +41,20 @@ class PrefixCache:
         self.folder = folder if folder is not None else default_folder() / "prefix"
         self._keep = keep
 
+    @staticmethod
+    def none() -> PrefixCache:
+        """A cache that keeps nothing."""
+        return PrefixCache(keep=0)
+
     def state(self, engine: Engine, tokens: Sequence[int]) -> Any:
         """Return a state of `engine` after `tokens`, from disk if it is there, else computed and written.
 
         A file that is damaged, or of another model, prompt, engine or window, is logged and replaced. A disk that
         cannot be written is logged; the state is returned all the same.
         """
-        path = self.folder / f"{self._key(engine, tokens)}.state"
+        if self._keep == 0:
+            return _computed(engine, tokens)
+        path = self.folder / f"{identity(engine, tokens)}.state"
         if path.exists():
             try:
                 snapshot, note = read_snapshot(path)
@@ -51,8 +65,7 @@ class PrefixCache:
                 return state
             except (StateFileError, EngineError, OSError) as error:
                 _log.warning("the prompt is computed anew: %s", error)
-        state = engine.new_state()
-        engine.extend(state, tokens)
+        state = _computed(engine, tokens)
         try:
             write_snapshot(path, engine.snapshot(state), {"tokens": len(tokens)})
             self._tidy()
@@ -60,13 +73,13 @@ class PrefixCache:
             _log.warning("the state after the prompt is not kept: %s", error)
         return state
 
-    def _key(self, engine: Engine, tokens: Sequence[int]) -> str:
-        """Digest of everything that the state depends on."""
-        h = hashlib.sha256(f"{engine.name}:{engine.model_digest}:{engine.spec}:".encode())
-        h.update(np.asarray(tokens, dtype="<i8").tobytes())
-        return h.hexdigest()
-
     def _tidy(self) -> None:
         by_age = sorted(self.folder.glob("*.state"), key=lambda p: p.stat().st_mtime, reverse=True)
         for path in by_age[self._keep :]:
             path.unlink(missing_ok=True)
+
+
+def _computed(engine: Engine, tokens: Sequence[int]) -> Any:
+    state = engine.new_state()
+    engine.extend(state, tokens)
+    return state

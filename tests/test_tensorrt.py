@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_artifact import CONFIGS, make_artifact
+from tensorrt_interpreter import evaluate
 
 from nano_agent_ros.engine import build as build_command
 from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.engine.load import open_engine
-from nano_agent_ros.engine.tensorrt import build, cache, versions
+from nano_agent_ros.engine.tensorrt import build, cache, network, versions
 from nano_agent_ros.engine.tensorrt.bindings import LOGITS, Bindings
 from nano_agent_ros.engine.tensorrt.build import ArtifactWeights
 from nano_agent_ros.engine.tensorrt.layers import TensorRTOps, pack_nibbles, to_bfloat16
 from nano_agent_ros.engine.tensorrt.numpy_device import NumpyDevice
+from nano_agent_ros.engine.tensorrt.numpy_ops import NumpyOps
 from nano_agent_ros.engine.tensorrt.ring import EMPTY, Ring
 from nano_agent_ros.engine.tensorrt_engine import GraphEngine
 from nano_agent_ros.engine.torch_engine import TorchEngine
@@ -396,3 +398,42 @@ def test_logits_come_of_the_rows_that_are_asked_for():
     assert logits.shape == (2, config.vocab_size)
     np.testing.assert_allclose(logits, every(device.new_memory(), hidden, at, ring.positions(0), at)[rows], rtol=1e-5)
     assert {b.name for b in bindings.step_outputs()} >= {LOGITS, "layers.0.ssm.next"}
+
+
+@builds
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_layers_that_tensorrt_is_given_compute_the_graph(trt, name, tmp_path):
+    """The network definition itself, evaluated layer by layer, with float16 activations and a full ring."""
+    artifact = read_artifact(make_artifact(tmp_path, CONFIGS[name], 2))
+    ring, rng = Ring(WINDOW, SINKS, CHUNK), np.random.default_rng(4)
+    bindings = Bindings.of(artifact.config, ring)
+    numpy_ops = NumpyOps(ArtifactWeights(artifact), "float16")
+    builder = trt.module.Builder(trt.module.Logger(trt.module.Logger.ERROR))
+    for step in (True, False):
+        definition, ops = build.define(trt, builder, ArtifactWeights(artifact), bindings, "float16", step)
+        for count in (1, 7, CHUNK):
+            inputs = {}
+            for b in bindings.step_inputs() if step else bindings.replay_inputs():
+                shape = tuple(count if n == -1 else n for n in b.shape)
+                inputs[b.name] = rng.normal(size=shape).astype("float16" if b.dtype == "half" else b.dtype)
+            inputs["positions"] = np.arange(50, 50 + count, dtype=np.int32)
+            inputs["ring_positions"] = ring.positions(50)
+            inputs["rows"] = np.array([count - 1, 0], dtype=np.int32)
+            expected = (network.step if step else network.replay)(numpy_ops, bindings, inputs)
+            outputs = evaluate(trt.module, definition, ops._held, inputs)
+            assert outputs.keys() == expected.keys()
+            for key, values in outputs.items():
+                np.testing.assert_allclose(values, expected[key], rtol=2e-3, atol=2e-3, err_msg=key)
+        del definition, ops
+
+
+def test_bench_gpu_says_what_is_missing_where_there_is_no_gpu(capsys):
+    from bench import gpu
+
+    try:
+        open_gpu()
+    except EngineError:
+        assert gpu.main([]) == 2
+        assert capsys.readouterr().err.startswith("bench.gpu: ")
+    needed = gpu.decode_bytes(read_artifact(default_model()), cache.Options(window=512))
+    assert 2.9e6 < needed < 9e6  # 5.2 M weights at 4.25 bits... of a byte each, the state twice, the ring

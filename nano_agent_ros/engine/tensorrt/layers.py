@@ -176,19 +176,23 @@ class TensorRTOps:
 
     def columns(self, x: Tensor, begin: int, end: int) -> Tensor:
         rows = x.shape[0]
-        layer = self._network.add_slice(x.tensor, (0, begin), (max(rows, 0), end - begin), (1, 1))
-        if rows < 0:
-            layer.set_input(2, self._sized(x, (1, 0), (0, end - begin)).tensor)
+        if rows >= 0:
+            return self._node(self._network.add_slice(x.tensor, (0, begin), (rows, end - begin), (1, 1)))
+        size = self._sized(x, (1, 0), (0, end - begin))
+        layer = self._network.add_slice(x.tensor, (0, begin), (0, end - begin), (1, 1))
+        layer.set_input(2, size.tensor)
         return self._node(layer)
 
     def rows_like(self, x: Tensor, begin: int, like: Tensor) -> Tensor:
+        size = self._node(self._network.add_shape(like.tensor))
         layer = self._network.add_slice(x.tensor, (begin, 0), (0, 0), (1, 1))
-        layer.set_input(2, self._sized(like, (1, 1), (0, 0)).tensor)
+        layer.set_input(2, size.tensor)
         return self._node(layer)
 
     def last_rows(self, x: Tensor, count: int, like: Tensor) -> Tensor:
+        start = self._sized(like, (1, 0), (0, 0))
         layer = self._network.add_slice(x.tensor, (0, 0), (count, x.shape[1]), (1, 1))
-        layer.set_input(1, self._sized(like, (1, 0), (0, 0)).tensor)
+        layer.set_input(1, start.tensor)
         return self._node(layer)
 
     def take_rows(self, x: Tensor, index: Tensor) -> Tensor:

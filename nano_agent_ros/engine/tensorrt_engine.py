@@ -37,7 +37,7 @@ class GraphState:
 
 
 class GraphEngine:
-    """Implements `Engine` on any `Device`. One thread at a time may call it."""
+    """Implements `Engine` on any `Device`. A state is used by one thread at a time; states may be used by several."""
 
     name = "graph"
 

@@ -39,13 +39,15 @@ class Gpu:
     capability: str
 
     def run(self, job: Callable[..., Result], *arguments: Any) -> Result:
-        """Do a job on the GPU's thread, its context current, and wait for it."""
+        """Do a job on the GPU's thread, its context current, and wait for it. Raises EngineError for CUDA's errors."""
         return self.thread.submit(self._pushed, job, *arguments).result()
 
     def _pushed(self, job: Callable[..., Result], *arguments: Any) -> Result:
         self.context.push()
         try:
             return job(*arguments)
+        except self.driver.Error as e:
+            raise EngineError(f"CUDA on {self.name}: {e}; is another program using the GPU?") from e
         finally:
             self.context.pop()
 
@@ -67,6 +69,7 @@ def open_gpu() -> Gpu:
     try:
         context, name, capability = thread.submit(first).result()
     except (driver.Error, RuntimeError, ValueError) as e:
+        thread.shutdown(wait=False)
         raise EngineError(f"there is no NVIDIA GPU that can be used here ({e}); use --engine native") from e
     return Gpu(driver, context, thread, name, capability)
 

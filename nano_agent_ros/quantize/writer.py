@@ -131,6 +131,9 @@ class ArtifactWriter:
         for path in copies:
             shutil.copyfile(path, self.folder / path.name)
         write_self_check(self.folder, self.tensors.values())
+        for path in self.folder.iterdir():
+            with path.open("rb") as f:
+                os.fsync(f.fileno())
         return write_manifest(self.folder, list(self.tensors.values()), {**LAYOUT, **quantization})
 
     def publish(self) -> None:

@@ -50,7 +50,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Logits against the reference's: largest and rms difference (the latter in its standard deviations), top-1 share."""
+    """Logits against the reference's: largest and rms difference (that in its standard deviations), top-1 share."""
 
     largest: float
     ratio: float

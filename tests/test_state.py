@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import gc
 import threading
 from dataclasses import dataclass, field
@@ -367,6 +369,51 @@ def test_states_give_their_memory_to_the_next_ones(artifacts):
         converse()
     # A state that leaked, or a block of keys, would be 40 KB each and 40 MB in all.
     assert anonymous_kb() - start < 8_000
+
+
+def hashed_copy(kernels: str, content: np.ndarray, shift: int) -> tuple[int, bytes]:
+    """Copy with a kernel set to a target `shift` bytes off a cache line; returns the hash and what lies there after."""
+    room = np.full(len(content) + 256, 0xAA, dtype=np.uint8)
+    begin = -room.ctypes.data % 64 + shift
+    target = room[begin:]
+    found = ctypes.c_uint64()
+    byte = ctypes.POINTER(ctypes.c_uint8)
+    library = native_library.load_library()
+    library.nano_kernel_hashed_copy(
+        kernels.encode(), content.ctypes.data_as(byte), ctypes.c_int64(len(content)), target.ctypes.data_as(byte),
+        ctypes.byref(found),
+    )  # fmt: skip
+    assert (room[:begin] == 0xAA).all() and (target[len(content) :] == 0xAA).all()
+    return found.value, target[: len(content)].tobytes()
+
+
+def plain_hash(content: bytes) -> int:
+    """The hash as hashed_copy.h defines it."""
+
+    def step(h: int, word: int) -> int:
+        h = (h ^ word) * 0x9E3779B185EBCA87 % 2**64
+        return h ^ h >> 32
+
+    padded = content + bytes(-len(content) % 256)
+    lanes = list(range(32))
+    for i in range(0, len(padded), 8):
+        lanes[i // 8 % 32] = step(lanes[i // 8 % 32], int.from_bytes(padded[i : i + 8], "little"))
+    return functools.reduce(step, lanes, len(content))
+
+
+@each_set
+@settings(max_examples=60, deadline=None)
+@given(
+    nbytes=st.integers(0, 1500) | st.sampled_from([255, 256, 257, 4096]),
+    shift=st.sampled_from([0, 0, 1, 16, 32, 63]),
+    offset=st.integers(0, 7),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_copy_of_every_kernel_set_copies_and_hashes_as_written_down(kernels, nbytes, shift, offset, seed):
+    content = np.random.default_rng(seed).integers(0, 256, nbytes + offset, dtype=np.uint8)[offset:]
+    found, copied = hashed_copy(kernels, content, shift)
+    assert copied == content.tobytes()
+    assert found == plain_hash(content.tobytes())
 
 
 # The attention window -------------------------------------------------------------------------------------------------

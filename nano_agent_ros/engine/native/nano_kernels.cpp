@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "hashed_copy.h"
 #include "kernels.h"
 #include "thread_pool.h"
 
@@ -197,6 +198,10 @@ int nano_kernel_attend(const char* set, const float* query, const int64_t* begin
 
 int nano_kernel_to_half(const char* set, const float* x, int64_t n, uint16_t* out) {
     return with_set(set, [&](const nano::KernelSet& k) { k.to_half(x, size(n), out); });
+}
+
+int nano_kernel_hashed_copy(const char* set, const uint8_t* in, int64_t nbytes, uint8_t* out, uint64_t* hash) {
+    return with_set(set, [&](const nano::KernelSet& k) { *hash = nano::hashed_copy(k)(out, in, size(nbytes)); });
 }
 
 int nano_kernel_relu_squared(const char* set, float* x, int64_t n) {

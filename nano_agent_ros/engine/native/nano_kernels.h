@@ -37,6 +37,8 @@ NANO_API int nano_kernel_attend(const char *set, const float *query, const int64
                                 int64_t rows, const uint16_t *keys, const uint16_t *values, int64_t count,
                                 int64_t head_dim, float scale, int64_t apart, float *output);
 NANO_API int nano_kernel_to_half(const char *set, const float *x, int64_t n, uint16_t *out);
+/* Copies nbytes as a snapshot's pieces are, and gives their hash. */
+NANO_API int nano_kernel_hashed_copy(const char *set, const uint8_t *in, int64_t nbytes, uint8_t *out, uint64_t *hash);
 NANO_API int nano_kernel_relu_squared(const char *set, float *x, int64_t n);
 
 #ifdef __cplusplus

@@ -361,6 +361,26 @@ def test_a_full_disk_is_named_before_anything_is_written(checkpoint, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_what_the_system_refuses_is_named_and_can_be_cured(checkpoint, tmp_path, monkeypatch):
+    from nano_agent_ros.quantize.writer import ArtifactWriter
+
+    expected = convert(checkpoint, tmp_path / "expected", progress=False)
+    finished = ArtifactWriter.finished
+
+    def disk_full(self, *names: str) -> None:
+        if len(self.done) == 7:
+            raise OSError(28, "No space left on device", str(self.weights_path))
+        finished(self, *names)
+
+    monkeypatch.setattr(ArtifactWriter, "finished", disk_full)
+    with pytest.raises(ConversionError, match="No space left on device; when that is cured, the same command goes on"):
+        convert(checkpoint, tmp_path / "out", progress=False)
+    monkeypatch.setattr(ArtifactWriter, "finished", finished)
+    written = counted(monkeypatch)
+    assert convert(checkpoint, tmp_path / "out", progress=False) == expected
+    assert len(written) == len(read_artifact(tmp_path / "out").tensors) - 7
+
+
 # --- random models ---------------------------------------------------------------------------------------------------
 
 SMALL = {
@@ -418,6 +438,8 @@ def test_a_bad_random_model_is_named(tmp_path):
         write_random_model("gpt", tmp_path / "out")
     with pytest.raises(ConversionError, match="down_proj has 96 inputs"):
         write_random_model(BASE | {"hybrid_override_pattern": "-", "intermediate_size": 96}, tmp_path / "out")
+    with pytest.raises(ConversionError, match="seed -1 is negative"):
+        write_random_model(SMALL, tmp_path / "out", seed=-1)
     with pytest.raises(ConversionError, match="leave these options out"):
         write_random_model(SMALL, tmp_path / "out", Request(group_size=128))
     assert not (tmp_path / "out").exists()
@@ -450,6 +472,7 @@ def test_help_teaches_by_examples(capsys):
         (["--calibration", "x.txt"], "x.txt"),
         (["--group-size", "100"], "group size 100 is no multiple of 64"),
         (["--group-size", "256"], "in_proj has 128 inputs"),
+        (["--threads", "-1"], "-1 threads"),
     ],
 )
 def test_bad_options_are_one_clear_line(options, message, checkpoint, tmp_path, capsys):

@@ -84,6 +84,8 @@ def convert(
     ConversionError, ConfigError for the calibration, or EngineError if `out_dir` holds something else.
     """
     request, out = request or Request(), Path(out_dir)
+    if threads < 0:
+        raise ConversionError(f"{threads} threads cannot convert; give 1 or more, or 0 for one per core")
     checkpoint = Checkpoint(Path(checkpoint_dir))
     try:
         tensors = artifact_tensors(checkpoint.config, request.bits_of, request.group_size)
@@ -110,10 +112,15 @@ def convert(
             digest = writer.complete(described, checkpoint.companions)
             writer.publish()
     except OSError as e:
-        raise ConversionError(
-            f"{e.filename or out}: {e.strerror or e}; when that is cured, the same command goes on where it was"
-        ) from e
+        raise interrupted(out, e) from e
     return digest
+
+
+def interrupted(out: Path, e: OSError) -> ConversionError:
+    """What to say of a conversion that the system has stopped."""
+    return ConversionError(
+        f"{e.filename or out}: {e.strerror or e}; when that is cured, the same command goes on where it was"
+    )
 
 
 def round_to_nearest(

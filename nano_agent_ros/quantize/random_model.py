@@ -24,7 +24,7 @@ from nano_agent_ros.model.config import NemotronHConfig
 from nano_agent_ros.resources import default_model
 
 from .artifact import FLOAT16, FLOAT32, INT4, ArtifactTensor
-from .convert import Request
+from .convert import Request, interrupted
 from .int4 import GROUP, PANEL_ROWS, QuantizeError
 from .source import COMPANIONS, ConversionError
 from .table import artifact_tensors
@@ -78,6 +78,8 @@ def write_random_model(
         raise ConversionError(f"there is no random model {preset!r}; known are {', '.join(PRESETS)}")
     if (request.method, request.group_size, request.calibration) != ("rtn", GROUP, None):
         raise ConversionError("random weights take no method, group size or calibration; leave these options out")
+    if seed < 0:
+        raise ConversionError(f"seed {seed} is negative; give 0 or more")
     raw = PRESETS[preset] if isinstance(preset, str) else dict(preset)
     try:
         config = NemotronHConfig.from_dict(raw)
@@ -87,20 +89,23 @@ def write_random_model(
     config_json = (json.dumps(raw, indent=2, sort_keys=True) + "\n").encode()
     described = request.describe() | {"method": "random", "seed": seed}
     plan = {"request": described, "source": {"config": config_json.decode()}}
-    with (
-        ArtifactWriter(Path(out), tensors, config_json, plan) as writer,
-        tqdm(total=sum(t.rows * t.cols for t in tensors), unit="w", unit_scale=True, disable=not progress) as bar,
-    ):
-        for t in writer.tensors.values():
-            bar.set_postfix_str(t.name, refresh=False)
-            if t.name not in writer.done:
-                _write_tensor(writer, t, config, np.random.SFC64([seed, zlib.crc32(t.name.encode())]))
-                writer.finished(t.name)
-            bar.update(t.rows * t.cols)
-        bar.set_postfix_str("self-check and digests")
-        companions = [default_model() / name for name in COMPANIONS if name != "README.md"]
-        digest = writer.complete(described, [path for path in companions if path.exists()])
-        writer.publish()
+    try:
+        with (
+            ArtifactWriter(Path(out), tensors, config_json, plan) as writer,
+            tqdm(total=sum(t.rows * t.cols for t in tensors), unit="w", unit_scale=True, disable=not progress) as bar,
+        ):
+            for t in writer.tensors.values():
+                bar.set_postfix_str(t.name, refresh=False)
+                if t.name not in writer.done:
+                    _write_tensor(writer, t, config, np.random.SFC64([seed, zlib.crc32(t.name.encode())]))
+                    writer.finished(t.name)
+                bar.update(t.rows * t.cols)
+            bar.set_postfix_str("self-check and digests")
+            companions = [default_model() / name for name in COMPANIONS if name != "README.md"]
+            digest = writer.complete(described, [path for path in companions if path.exists()])
+            writer.publish()
+    except OSError as e:
+        raise interrupted(Path(out), e) from e
     return digest
 
 

@@ -31,6 +31,7 @@ from .llama import available
 from .server import LlamaServer
 
 SHOWN = (1, 10, 50, 100, 200)
+SHORT_S = 1.0
 KEPT, READ_AGAIN, PEER = "state kept", "history read again", "llama.cpp server, prompt cache"
 
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say("the system prompt is read")
     start = _after(engine, engine.new_state(), talk.prefix)
     costs = {KEPT: keep_state(engine, start, talk)}
-    again = sorted({t for t in SHOWN if t <= options.turns} | set(range(1, options.turns + 1, options.every)))
+    again = sorted({t for t in SHOWN if t <= options.turns} | {*range(options.every, options.turns + 1, options.every)})
     costs[READ_AGAIN] = read_again(engine, start, talk, again)
     if available(options.llama_server, options.gguf, "--llama-server"):
         costs[PEER] = serve(options, talk, engine.threads)
@@ -95,20 +96,28 @@ def keep_state(engine: Engine, start: Snapshot, talk: Script) -> list[TurnCost]:
 
 
 def read_again(engine: Engine, start: Snapshot, talk: Script, turns: Sequence[int]) -> list[TurnCost]:
-    """Each of these turns begins at the system prompt and reads all that was said since."""
+    """Each of these turns begins at the system prompt and reads all that was said since; the middle one of three if
+    they are short."""
     costs = []
     for number in turns:
         say(f"{READ_AGAIN}: turn {number}")
-        history = talk.history(number)
-        state: Any = engine.restore(start)
-        begun = time.perf_counter()
-        for at in range(0, len(history), CHUNK):
-            engine.extend(state, history[at : at + CHUNK]).argmax()
-        first = time.perf_counter()
-        for token in talk.turns[number - 1].answer:
-            engine.extend(state, [token]).argmax()
-        costs.append(TurnCost(number, first - begun, time.perf_counter() - begun, len(history)))
+        tries = [_read_once(engine, start, talk, number)]
+        while len(tries) < 3 and tries[0].whole < SHORT_S:
+            tries.append(_read_once(engine, start, talk, number))
+        costs.append(sorted(tries, key=lambda cost: cost.whole)[len(tries) // 2])
     return costs
+
+
+def _read_once(engine: Engine, start: Snapshot, talk: Script, number: int) -> TurnCost:
+    history = talk.history(number)
+    state: Any = engine.restore(start)
+    begun = time.perf_counter()
+    for at in range(0, len(history), CHUNK):
+        engine.extend(state, history[at : at + CHUNK]).argmax()
+    first = time.perf_counter()
+    for token in talk.turns[number - 1].answer:
+        engine.extend(state, [token]).argmax()
+    return TurnCost(number, first - begun, time.perf_counter() - begun, len(history))
 
 
 def serve(options: argparse.Namespace, talk: Script, threads: int) -> list[TurnCost]:

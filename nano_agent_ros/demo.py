@@ -86,6 +86,7 @@ def _play(args: argparse.Namespace, wav: Path, say: Callable[[str], None]) -> Se
     args.wav = wav
     extra: dict[str, dict[str, Any]] = {
         # The agent and the demo itself have to be there before the first word.
+        "agent": {"keep_state": False},  # every demo is a new conversation
         "listener": {"audio.realtime": not args.fast, "audio.min_subscribers": 2},
         "sim_robot": {"time_scale": float(args.time_scale), "status_rate_hz": 10.0},
     }

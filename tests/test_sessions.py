@@ -41,8 +41,8 @@ def talk(agent, session, first, last):
     """Hear the turns of the script, each written and then sent."""
     for turn in range(first, last):
         heard = agent.hear(SCRIPT[turn], {"battery": 90 - turn})
-        session.write(agent, turn, heard.fed, [{"id": f"{turn}/{i}"} for i in range(1 + len(heard.actions))])
-        session.sent(turn)
+        number = session.write(agent, heard.fed, [{"id": f"{turn}/{i}"} for i in range(1 + len(heard.actions))])
+        session.sent(number)
 
 
 def test_a_session_goes_on_where_it_was(model, tmp_path):
@@ -85,15 +85,18 @@ def test_what_was_not_sent_for_certain_is_there_to_be_sent_again(model, tmp_path
     agent = agent_of(model)
     session = Sessions(tmp_path, agent.identity).begin(KEY)
     talk(agent, session, 0, 2)
-    session.write(agent, 2, agent.hear(SCRIPT[2]).fed, [{"id": "a"}, {"id": "b"}])
-    session.note({"stop": True})
+    session.write(agent, agent.hear(SCRIPT[2]).fed, [{"id": "a"}, {"id": "b"}])
+    session.sent(session.write(agent, (), [{"id": "no turn of the model"}]))
+    session.note({"stopped": True})
     again = agent_of(model)
     resumed = Sessions(tmp_path, again.identity).resume(again)
-    assert [(u.turn, u.outbox) for u in resumed.unsent] == [(2, ({"id": "a"}, {"id": "b"}))]
-    assert abs(resumed.unsent[0].time - time.time()) < 60
-    assert resumed.events == ({"stop": True},)
-    resumed.sent(2)
+    (unsent,) = resumed.unsent
+    assert (unsent.number, unsent.outbox) == (2, ({"id": "a"}, {"id": "b"}))
+    assert abs(unsent.time - time.time()) < 60
+    assert [event["stopped"] for event in resumed.events] == [True]
+    resumed.sent(unsent.number)
     assert resumed.unsent == ()
+    assert resumed.write(again, (), [{"id": "later"}]) == 4
 
 
 def test_another_configuration_begins_anew(model, tmp_path, caplog):
@@ -141,14 +144,14 @@ def speaker(folder: Path, ready: int) -> None:
     for unsent in session.unsent:
         for message in unsent.outbox:
             os.write(out, f"{message['id']}\n".encode())
-        session.sent(unsent.turn)
+        session.sent(unsent.number)
     for turn in range(agent.turns, len(SCRIPT)):
         heard = agent.hear(SCRIPT[turn], {"battery": 90 - turn % 80})
         ids = [{"id": f"{turn}/{i}/{a.skill}"} for i, a in enumerate(heard.actions)] + [{"id": f"{turn}/said"}]
-        session.write(agent, turn, heard.fed, ids)
+        number = session.write(agent, heard.fed, ids)
         for message in ids:
             os.write(out, f"{message['id']}\n".encode())
-        session.sent(turn)
+        session.sent(number)
     session.close()
     (folder / "done").write_text(json.dumps({"digest": agent.state_digest(), "turns": agent.turns}))
 

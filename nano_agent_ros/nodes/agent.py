@@ -24,6 +24,7 @@ from nano_agent_ros.nodes.assent import is_release
 from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of
 from nano_agent_ros.nodes.dialogue import Dialogue, Kind, Outcome
 from nano_agent_ros.nodes.facts import FACTS, FactBook
+from nano_agent_ros.nodes.keeping import Keeping, state_folder
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.outbox import NIL, Outbox
 from nano_agent_ros.nodes.parameters import Parameter
@@ -31,6 +32,7 @@ from nano_agent_ros.nodes.thinking import Thinking, Utterance
 from nano_agent_ros.robot.simulation import State
 from nano_agent_ros.speech.stop_words import is_stop
 from nano_agent_ros.srv import Ask
+from nano_agent_ros.state import PrefixCache
 
 PARAMETERS = (
     Parameter("model", "", "Model folder; empty: the one that ships"),
@@ -46,6 +48,9 @@ PARAMETERS = (
     Parameter("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
     Parameter("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
     Parameter("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
+    Parameter("keep_state", True, "Keep the conversation on disk and go on with it after a restart"),
+    Parameter("state_dir", "", "Folder for that; empty: one of the namespace in the user's state folder"),
+    Parameter("resume_within_s", 3600.0, "A conversation that rested for longer is not gone on with", 0.0, 1e7),
     Parameter("facts", list(FACTS), "Facts of the robot that the model is told; [''] for none"),
     Parameter("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
 )
@@ -86,16 +91,20 @@ class AgentNode(ManagedNode):
                 values["site"],
                 threads=values["threads"] or None,
                 min_confidence=values["min_plan_confidence"],
+                cache=PrefixCache() if values["keep_state"] else None,
             )
         except Exception as error:
             self._out.show(AgentState.ERROR, error=str(error))
             raise
+        folder = state_folder(values["state_dir"], self.get_namespace()) if values["keep_state"] else None
+        keeping = Keeping(agent, folder, values["resume_within_s"])
         self._settings = values
         self._out.frame_id = agent.site.frame_id
         self._thinking = Thinking(
-            Dialogue(agent, uuid4(), values["confirm_timeout_s"]),
+            Dialogue(agent, keeping.session_id, values["confirm_timeout_s"], stopped=keeping.stopped),
             FactBook(agent.site, values["near_m"]),
             self._out,
+            keeping,
             self.get_logger(),
             self._now,
             self._refresh,
@@ -103,9 +112,12 @@ class AgentNode(ManagedNode):
             max_age_s=values["max_transcript_age_s"],
             max_waiting=values["max_waiting"],
         )
+        self._out.show(AgentState.IDLE, keeping.session_id, restored=keeping.restored)
         self._refresh()
         took_s = time.monotonic() - began
-        self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of prompt")
+        self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of context")
+        if keeping.restored:
+            self.get_logger().info(f"the conversation goes on after {agent.turns} turns")
 
     def start(self) -> None:
         """Take words from now on: that there is a subscription tells a listener that it is heard."""
@@ -115,6 +127,8 @@ class AgentNode(ManagedNode):
                 Transcript, "transcript", self._on_transcript, qos.COMMAND, callback_group=self._words
             ),
         ]
+        if self._thinking is not None:
+            self._thinking.go_on()
         self._refresh()
 
     def halt(self) -> None:
@@ -185,7 +199,7 @@ class AgentNode(ManagedNode):
         self._refresh()
 
     def _release(self, thinking: Thinking) -> bool:
-        released = thinking.dialogue.acknowledge_stop()
+        released = thinking.acknowledge_stop()
         if released:
             self.get_logger().info("the stop is acknowledged")
         self._refresh()

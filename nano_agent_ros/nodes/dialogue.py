@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from nano_agent_ros.agent import Agent, Turn
 from nano_agent_ros.nodes.assent import is_no, is_yes
@@ -63,16 +63,16 @@ class Dialogue:
         session: UUID,
         confirm_timeout_s: float = 20.0,
         clock: Callable[[], float] = time.monotonic,
+        stopped: bool = False,
     ) -> None:
-        """Hold what needs confirmation for at most `confirm_timeout_s`."""
+        """Hold what needs confirmation for at most `confirm_timeout_s`; `stopped`: begin with a stop in force."""
         self.agent = agent
         self.session = session
         self.lock = threading.RLock()
-        self.stopped = False
+        self.stopped = stopped
         self._confirm_timeout_s = confirm_timeout_s
         self._clock = clock
         self._ticket = 0
-        self._interruptions = 0
         self._held: Outcome | None = None
         self._held_since = 0.0
         self._accepted: dict[str, float] = {}
@@ -203,6 +203,5 @@ class Dialogue:
     def _interrupt(self, skill: str) -> Step:
         self._ticket += 1
         self._held = None
-        self._interruptions += 1
-        key = uuid5(self.session, f"{skill}/{self._interruptions}")
+        key = uuid4()  # never one that was used before a restart: whoever knows it would take the stop for an old one
         return Step(key, key, 0, 1, Action(skill, {}, "none", False, 1.0, "", None))

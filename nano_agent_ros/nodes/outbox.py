@@ -37,6 +37,11 @@ class Outbox:
         """The error that is shown; empty if there is none."""
         return self._shown.last_error
 
+    @property
+    def heard(self) -> bool:
+        """Whether somebody receives actions."""
+        return bool(self._actions.get_subscription_count() > 0)
+
     def act(self, step: Step, utterance_id: UUID = NIL) -> None:
         """Send an action to the robot."""
         self._actions.publish(self.action(step, utterance_id))
@@ -59,8 +64,10 @@ class Outbox:
         message.header.stamp = self._node.get_clock().now().to_msg()
         return message
 
-    def show(self, state: int, session: UUID | None = None, error: str | None = None) -> None:
-        """Publish the state; `session` and `error` stay as they are if not given."""
+    def show(
+        self, state: int, session: UUID | None = None, error: str | None = None, restored: bool | None = None
+    ) -> None:
+        """Publish the state; what is not given stays as it is."""
         with self._lock:
             self._shown.state = state
             if error is not None:
@@ -69,6 +76,8 @@ class Outbox:
                 if self._shown.session_id != uuid_message(session):
                     self._shown = AgentState(state=state, session_id=uuid_message(session))
                 self._shown.session_id = uuid_message(session)
+            if restored is not None:
+                self._shown.restored = restored
             self._shown.header.stamp = self._node.get_clock().now().to_msg()
             if self._node.context.ok():
                 self._states.publish(self._shown)

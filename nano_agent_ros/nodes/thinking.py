@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +14,12 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from nano_agent_ros.nodes.dialogue import OVERTAKEN, STOPPED, Dialogue, Kind, Outcome
 from nano_agent_ros.nodes.facts import FactBook
+from nano_agent_ros.nodes.keeping import Keeping, Message
 from nano_agent_ros.nodes.outbox import NIL, Outbox
 from nano_agent_ros.nodes.step import Step
 
 FAILED = "Something went wrong in my head, so I do nothing. Please say it again."
+WAIT_FOR_LISTENERS_S = 5.0
 TOO_OLD = "That was too long ago. Please say it again."
 
 
@@ -41,6 +43,7 @@ class Thinking:
         dialogue: Dialogue,
         facts: FactBook,
         outbox: Outbox,
+        keeping: Keeping,
         logger: RcutilsLogger,
         now: Callable[[], float],
         changed: Callable[[], None],
@@ -55,6 +58,7 @@ class Thinking:
         self._book = facts
         self._book_lock = threading.Lock()
         self._out = outbox
+        self._keeping = keeping
         self._logger = logger
         self._now = now
         self._changed = changed
@@ -70,6 +74,7 @@ class Thinking:
         with self.dialogue.lock:
             self._closed = True
         self._worker.shutdown(wait=True, cancel_futures=True)
+        self._keeping.close()
 
     def submit(self, utterance: Utterance) -> Future[Outcome] | None:
         """Have an utterance understood and acted upon; None if too many wait already."""
@@ -79,6 +84,10 @@ class Thinking:
             self.waiting += 1
         return self._worker.submit(self._think, utterance, self.dialogue.ticket())
 
+    def go_on(self) -> Future[None]:
+        """Send what a crash kept from being sent, as soon as somebody listens."""
+        return self._worker.submit(self._send_unsent)
+
     def reset(self, session: UUID) -> Future[None]:
         """Begin a new conversation, after what waits already."""
         return self._worker.submit(self._reset, session)
@@ -87,6 +96,14 @@ class Thinking:
         """Stop the robot at once; called from any thread, without waiting for the model."""
         with self.dialogue.lock:
             self._act(self.dialogue.stop(), utterance_id)
+        self._keeping.stop(True)
+
+    def acknowledge_stop(self) -> bool:
+        """Let actions pass again; False if there was no stop."""
+        released = self.dialogue.acknowledge_stop()
+        if released:
+            self._keeping.stop(False)
+        return released
 
     def cancel_all(self) -> None:
         """Drop what is being thought about and cancel the robot's work."""
@@ -142,13 +159,37 @@ class Thinking:
             if self._closed or not self.dialogue.valid(outcome.ticket):
                 text = STOPPED if self.dialogue.stopped else OVERTAKEN
                 outcome = Outcome(Kind.REFUSE, text, outcome.ticket, turn=outcome.turn)
-            for report in outcome.reports:
-                self._out.report(report, utterance.text)
-            if not outcome.held:
-                for step in outcome.steps:
-                    self._act(step, utterance.key)
-        self._out.say(utterance.key, outcome.kind, outcome.text)
+            if outcome.steps and outcome.steps[0].action.skill == "stop":
+                self._keeping.stop(True)
+            number = self._keeping.write(self.dialogue.agent, Message(utterance.key, utterance.text, outcome))
+            self._send(Message(utterance.key, utterance.text, outcome))
+            self._keeping.sent(number)
         return outcome
+
+    def _send(self, message: Message) -> None:
+        outcome = message.outcome
+        for report in outcome.reports:
+            self._out.report(report, message.words)
+        if not outcome.held:
+            for step in outcome.steps:
+                self._act(step, message.utterance_id)
+        self._out.say(message.utterance_id, outcome.kind, outcome.text)
+
+    def _send_unsent(self) -> None:
+        unsent = self._keeping.unsent(self._max_age_s)
+        until = time.monotonic() + WAIT_FOR_LISTENERS_S
+        while unsent and not self._out.heard and time.monotonic() < until and not self._closed:
+            time.sleep(0.05)
+        for number, message in unsent:
+            with self.dialogue.lock:
+                if self._closed:
+                    return
+                if self.dialogue.stopped and message.outcome.steps:
+                    refused = replace(message.outcome, kind=Kind.REFUSE, text=STOPPED, steps=())
+                    message = replace(message, outcome=refused)
+                self._logger.warning(f"sent after a restart: {message.words[:100]!r} -> {message.outcome.text!r}")
+                self._send(message)
+                self._keeping.sent(number)
 
     def _act(self, step: Step, utterance_id: UUID) -> None:
         if step.action.skill not in ("stop", "cancel", "pause", "resume"):
@@ -157,6 +198,7 @@ class Thinking:
 
     def _reset(self, session: UUID) -> None:
         self.dialogue.reset(session)
+        self._keeping.begin(session)
         self.failure = ""
         self._changed()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import zlib
@@ -26,7 +28,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             content = path.read_bytes() if path.exists() else b""
             self.records, whole = _parse(content)
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
             if whole < len(content):
                 os.truncate(path, whole)
         except OSError as error:
@@ -38,13 +40,16 @@ class Journal:
         return os.fstat(self._file.fileno()).st_size
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; raises StateFileError if it cannot be kept."""
+        """Add a record; raises StateFileError if it cannot be kept, and then nothing of it is there."""
+        line, before = _line(record), self.nbytes
         try:
-            self._file.write(_line(record))
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._sync:
                 os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self._file.fileno(), before)
             raise StateFileError(f"cannot write {self.path} ({error.strerror}); is the disk full?") from error
 
     def replace(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -57,7 +62,7 @@ class Journal:
                 os.fsync(file.fileno())
             self._file.close()
             os.replace(temporary, self.path)
-            self._file = self.path.open("ab")
+            self._file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise StateFileError(f"cannot write {self.path} ({error.strerror}); is the disk full?") from error
 

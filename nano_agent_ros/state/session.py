@@ -48,15 +48,15 @@ class Conversation(Protocol):
 
 @dataclass(frozen=True)
 class Unsent:
-    """A turn of which nothing says that it was sent: `time` is when it was written, in seconds since the epoch."""
+    """Messages of which nothing says that they were sent: `time` is when they were written, in Unix seconds."""
 
-    turn: int
+    number: int
     time: float
     outbox: tuple[dict[str, Any], ...]
 
 
 class Session:
-    """The files of one conversation, in a folder of its own. `write` and `sent` belong to one thread."""
+    """The files of one conversation, in a folder of its own. `write` belongs to one thread, the rest to any."""
 
     def __init__(self, folder: Path, identity: str, session: UUID, keep: int = KEEP, sync: bool = False) -> None:
         """Begin or take up the session in `folder`; `identity` stands for model, prompt and engine.
@@ -66,12 +66,14 @@ class Session:
         """
         self.folder, self.session = folder, session
         self._identity, self._keep = identity, keep
+        self._lock = threading.Lock()
         self._journal = Journal(folder / JOURNAL, sync)
         self._records = self._journal.records
         if not self._records:
             self._append({"begin": str(session), "identity": identity})
         if self._records[0] != {"begin": str(session), "identity": identity}:
             raise StateFileError(f"{folder} is a conversation with another model or configuration")
+        self._number = 1 + max((r["number"] for r in self._records if "number" in r), default=-1)
         self._writer = _Writer(self)
 
     def restore(self, conversation: Conversation) -> int:
@@ -91,73 +93,73 @@ class Session:
 
     @property
     def unsent(self) -> tuple[Unsent, ...]:
-        """Turns that were written and of which nothing says that they were sent, oldest first."""
+        """What was written to be sent and of which nothing says that it was, oldest first."""
         sent = {r["sent"] for r in self._records if "sent" in r}
         return tuple(
-            Unsent(r["turn"], r["time"], tuple(r["outbox"]))
+            Unsent(r["number"], r["time"], tuple(r["outbox"]))
             for r in self._records
-            if "turn" in r and r["turn"] not in sent and r["outbox"]
+            if r.get("outbox") and r["number"] not in sent
         )
 
     @property
     def events(self) -> tuple[dict[str, Any], ...]:
-        """What `note` has written, oldest first."""
-        return tuple(r["event"] for r in self._records if "event" in r)
+        """What `note` has written, each with its `time` in Unix seconds, oldest first."""
+        return tuple({**r["event"], "time": r["time"]} for r in self._records if "event" in r)
 
-    def write(
-        self, conversation: Conversation, turn: int, tokens: Sequence[int], outbox: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Write a turn: the tokens that the state was advanced by, and what is to be sent (JSON types).
+    def write(self, conversation: Conversation, tokens: Sequence[int], outbox: Sequence[Mapping[str, Any]]) -> int:
+        """Write what is to be sent (JSON types) and, with `tokens`, the turn that it comes from; return its number.
 
-        On return the turn survives the process being killed; the state follows in the background. Raises
-        StateFileError, and then nothing of the turn may be sent.
+        `tokens` are those that the last turn added to the state; none if nothing was added. On return all of it
+        survives the process being killed; the state follows in the background. Raises StateFileError, and then nothing
+        of it may be sent.
         """
-        self._append(
-            {
-                "turn": turn,
-                "time": time.time(),
-                "tokens": list(tokens),
-                "memory": conversation.memory(),
-                "outbox": list(outbox),
-            }
-        )
-        self._writer.put(conversation, turn + 1)
+        record: dict[str, Any] = {"number": self._number, "time": time.time(), "outbox": list(outbox)}
+        if tokens:
+            record |= {"turn": conversation.turns - 1, "tokens": list(tokens), "memory": conversation.memory()}
+        self._append(record)
+        self._number += 1
+        if tokens:
+            self._writer.put(conversation)
         if self._journal.nbytes > COMPACT_ABOVE:
             self._compact()
+        return int(record["number"])
 
-    def sent(self, turn: int) -> None:
-        """Write that everything of a turn was sent."""
-        self._append({"sent": turn})
+    def sent(self, number: int) -> None:
+        """Write that everything of `number` was sent."""
+        self._append({"sent": number})
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Write something else that has to survive (a stop, its release)."""
-        self._append({"event": dict(event)})
+        self._append({"event": dict(event), "time": time.time()})
 
     def close(self) -> None:
         """Wait for the state in hand to be written."""
         self._writer.close()
         self._journal.close()
 
-    def discard(self) -> None:
-        """Forget the session."""
-        self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def flush(self) -> None:
         """Wait until the states asked for are on disk."""
         self._writer.flush()
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._journal.append(record)
-        self._records.append(record)
+        with self._lock:
+            self._journal.append(record)
+            self._records.append(record)
 
     def _compact(self) -> None:
-        """Drop the turns that the oldest snapshot holds already."""
-        oldest = min((int(path.stem) for path in self.folder.glob("*.state")), default=0)
-        kept = [r for r in self._records if r.get("turn", r.get("sent", oldest)) >= oldest]
-        if len(kept) < len(self._records):
-            self._journal.replace(kept)
-            self._records = kept
+        """Drop what the oldest snapshot holds already and what was sent."""
+        with self._lock:
+            last = max(r.get("turn", 0) for r in self._records)
+            oldest = min((int(path.stem) for path in self.folder.glob("*.state")), default=0)
+            oldest = min(oldest, last)
+            sent = {r["sent"] for r in self._records if "sent" in r}
+            numbered = [r for r in self._records if "number" in r]
+            needed = [r["number"] for r in numbered if r.get("turn", -1) >= oldest or r["number"] not in sent]
+            first = min(needed, default=self._number)
+            kept = [r for r in self._records if r.get("number", r.get("sent", first)) >= first]
+            if len(kept) < len(self._records):
+                self._journal.replace(kept)
+                self._records = kept
 
     def _state_path(self, turns: int) -> Path:
         return self.folder / f"{turns:08d}.state"
@@ -187,8 +189,9 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
         self._thread.start()
 
-    def put(self, conversation: Conversation, turns: int) -> None:
-        item = (conversation.engine, conversation.engine.fork(conversation.state), turns, conversation.memory())
+    def put(self, conversation: Conversation) -> None:
+        state = conversation.engine.fork(conversation.state)
+        item = (conversation.engine, state, conversation.turns, conversation.memory())
         with self._wake:
             self._next = item
             self._wake.notify()
@@ -251,6 +254,11 @@ class Sessions:
             if session is not None:
                 session.close()
             return None
+
+    def age_s(self) -> float | None:
+        """Seconds since the newest session was last written; None if there is none."""
+        newest = next(iter(self._newest_first()), None)
+        return None if newest is None else time.time() - (newest / JOURNAL).stat().st_mtime
 
     def begin(self, session: UUID) -> Session:
         """Begin a session and delete those before it."""

@@ -28,7 +28,12 @@ void copy_block(std::uint8_t* out, const std::uint8_t* in, bool aligned) {
 }  // namespace
 
 HashedCopy hashed_copy(const KernelSet& kernels) {
-    return avx512_kernels() == &kernels ? avx512::hashed_copy : portable::hashed_copy;
+#if defined(__x86_64__)
+    if (avx512_kernels() == &kernels) return avx512::hashed_copy;
+#else
+    (void)kernels;
+#endif
+    return portable::hashed_copy;
 }
 
 std::uint64_t finish_hashed_copy(std::uint64_t (&lanes)[kHashLanes], std::uint8_t* out, const std::uint8_t* in,

@@ -113,12 +113,16 @@ void discretize(const float* raw, const float* bias, const float* neg_a, std::si
 float half_to_float(std::uint16_t half);
 
 const KernelSet& portable_kernels();
-const KernelSet* avx512_kernels();  // null where the processor or the build lacks AVX-512 VNNI
+// Null where the processor lacks what the set needs.
+const KernelSet* avx512_kernels();   // AVX-512 F, BW, VL, DQ and VNNI
+const KernelSet* avx2_kernels();     // AVX2, FMA, F16C
+const KernelSet* avxvnni_kernels();  // the same and AVX-VNNI
+const KernelSet* neon_kernels();     // Arm NEON with dot products
 
 // The portable set without quantization of activations: slow, to tell its error from others.
 const KernelSet& float_kernels();
 
-// "auto", "portable", "avx512" or "float"; null if there is no such set here.
+// The fastest set here for "auto", or that of a name; null if there is no such set here.
 const KernelSet* find_kernels(const char* name);
 
 namespace portable {
@@ -136,6 +140,23 @@ void to_half(const float* x, std::size_t n, std::uint16_t* out);
 void relu_squared(float* x, std::size_t n);
 void add(float* x, const float* y, std::size_t n);
 }  // namespace portable
+
+namespace avx2 {
+void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride);
+}  // namespace avx2
+
+namespace avxvnni {
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride);
+}  // namespace avxvnni
+
+namespace neon {
+void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
+void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
+            std::size_t tokens, float* y, std::size_t y_stride);
+}  // namespace neon
 
 namespace avx512 {
 void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);

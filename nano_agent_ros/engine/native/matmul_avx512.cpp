@@ -16,6 +16,7 @@ struct Avx512 {
     // their float sums in memory are slower.
     static constexpr std::size_t kPanels = 2;
     static constexpr std::size_t kTokens = 6;
+    static constexpr bool kUnpacks = true;
     static constexpr std::size_t kAhead = 2176;  // bytes; 2 to 4 KB ahead reach the memory's bandwidth
 
     static inline __attribute__((always_inline)) __m512i quad(const std::int8_t* x) {
@@ -135,14 +136,15 @@ void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* 
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) {
             v[i] = _mm512_loadu_ps(in + 16 * i);
-            peaks = _mm512_max_ps(peaks, _mm512_abs_ps(v[i]));
+            // max_ps gives its second operand where one is no number (NaN), which must not stay in the peak.
+            peaks = _mm512_max_ps(_mm512_abs_ps(v[i]), peaks);
         }
         const float peak = _mm512_reduce_max_ps(peaks);
         const __m512 inverse = _mm512_set1_ps(peak > 0.0F ? 127.0F / peak : 0.0F);
         __m512i total = _mm512_setzero_si512();
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < 4; ++i) {
-            const __m512 bounded = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(v[i], inverse), limit), low);
+            const __m512 bounded = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(v[i], inverse), low), limit);
             const __m512i q = _mm512_cvtps_epi32(bounded);
             total = _mm512_add_epi32(total, q);
             _mm_storeu_si128(reinterpret_cast<__m128i*>(values + g * kGroup + 16 * i), _mm512_cvtsepi32_epi8(q));

@@ -8,6 +8,7 @@
 // `Isa` has
 //   kPanels, kTokens                     the largest tile
 //   tile<Source, Tokens>(args)           adds the products of a run of groups to the sums of a tile
+//   kUnpacks                             whether many tokens get unpacked panels, with
 //   unpack(block, out)                   an INT4 block to the layout of an INT8 one
 #pragma once
 
@@ -61,14 +62,13 @@ public:
             // An odd panel at the end is computed twice rather than by code of its own.
             for (std::size_t i = 0; i < kPanels; ++i) panels_[i] = p + i < panel_end ? p + i : p;
             const std::size_t used = panel_end - p < kPanels ? panel_end - p : kPanels;
-            if (tokens <= kFew) {
-                direct(tokens);
-                store(0, tokens, used);
-                continue;
-            }
             for (std::size_t t = 0; t < tokens; t += kTokenBlock) {
                 const std::size_t n = tokens - t < kTokenBlock ? tokens - t : kTokenBlock;
-                blocked(t, n);
+                if constexpr (Isa::kUnpacks) {
+                    n <= kFew ? direct(t, n) : unpacked(t, n);
+                } else {
+                    direct(t, n);
+                }
                 store(t, n, used);
             }
         }
@@ -94,7 +94,7 @@ private:
 
     void clear(std::size_t tokens) { __builtin_memset(sums_, 0, tokens * kWidth * sizeof(float)); }
 
-    void direct(std::size_t tokens) {
+    void direct(std::size_t token, std::size_t tokens) {
         clear(tokens);
         const std::size_t tiles = (tokens + Isa::kTokens - 1) / Isa::kTokens;
         const std::size_t chunk = tiles == 1 ? w_.groups() : kChunk;
@@ -102,7 +102,7 @@ private:
             const std::size_t groups = w_.groups() - g < chunk ? w_.groups() - g : chunk;
             for (std::size_t i = 0, t = 0; i < tiles; ++i) {
                 const std::size_t end = (i + 1) * tokens / tiles;
-                TileArgs<kPanels> a = args_at(t, g, groups, sums_ + t * kWidth);
+                TileArgs<kPanels> a = args_at(token + t, g, groups, sums_ + t * kWidth);
                 for (std::size_t p = 0; p < kPanels; ++p) {
                     a.blocks[p] = w_.panels + panels_[p] * panel_bytes_ + g * w_.block_bytes();
                 }
@@ -119,7 +119,7 @@ private:
         }
     }
 
-    void blocked(std::size_t token, std::size_t tokens) {
+    void unpacked(std::size_t token, std::size_t tokens) {
         clear(tokens);
         const std::size_t tiles = (tokens + Isa::kTokens - 1) / Isa::kTokens;
         for (std::size_t g = 0; g < w_.groups(); g += kChunk) {
@@ -176,7 +176,7 @@ private:
     float* y_;
     std::size_t y_stride_, panel_bytes_;
     std::size_t panels_[kPanels];
-    alignas(64) std::uint8_t unpacked_[kPanels * kChunk * kStride];
+    alignas(64) std::uint8_t unpacked_[Isa::kUnpacks ? kPanels * kChunk * kStride : 1];
     alignas(64) float sums_[kTokenBlock * kWidth];
 };
 

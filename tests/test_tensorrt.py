@@ -7,6 +7,7 @@ import platform
 
 import numpy as np
 import pytest
+from host_gpu import Recorded, host_gpu, host_tensorrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_artifact import CONFIGS, make_artifact
@@ -15,7 +16,7 @@ from tensorrt_interpreter import evaluate
 from nano_agent_ros.engine import build as build_command
 from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.engine.load import open_engine
-from nano_agent_ros.engine.tensorrt import build, cache, network, versions
+from nano_agent_ros.engine.tensorrt import build, cache, network, runtime, versions
 from nano_agent_ros.engine.tensorrt.bindings import LOGITS, Bindings
 from nano_agent_ros.engine.tensorrt.build import ArtifactWeights
 from nano_agent_ros.engine.tensorrt.layers import TensorRTOps, pack_nibbles, to_bfloat16
@@ -438,3 +439,42 @@ def test_bench_gpu_says_what_is_missing_where_there_is_no_gpu(capsys):
         assert capsys.readouterr().err.startswith("bench.gpu: ")
     needed = gpu.decode_bytes(read_artifact(default_model()), cache.Options(window=512))
     assert 5.0e6 < needed < 5.4e6  # 5.2 M weights at 4.25 bits, the state read and written, the ring
+
+
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_the_run_times_bookkeeping_of_device_memory_is_that_of_the_engine_without_a_gpu(folder, data):
+    """Pointers, sides, pitches, staging and replayed captures, on host memory that stands for the GPU's."""
+    artifact = read_artifact(folder)
+    bindings = Bindings.of(artifact.config, Ring(WINDOW, SINKS, CHUNK))
+    ops = NumpyOps(ArtifactWeights(artifact), "float16")
+    plain = graph_engine(folder, "float16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "CudaGraph", Recorded)
+        gpu = host_gpu()
+        device = runtime.CudaDevice(host_tensorrt(bindings, ops), gpu, bindings, build.Plans(b"step", b"replay"))
+        engine = GraphEngine(artifact, bindings, device, "float16")
+        pairs = [(engine.new_state(), plain.new_state())]
+        for _ in range(data.draw(st.integers(1, 14), "calls")):
+            ours, theirs = pairs[data.draw(st.integers(0, len(pairs) - 1), "state")]
+            call = data.draw(st.sampled_from(("step", "step", "extend", "commit", "fork", "restore")), "call")
+            if call in ("step", "extend"):
+                count = 1 if call == "step" else data.draw(st.integers(1, 40), "tokens")
+                tokens, every = random_tokens(count, count), data.draw(st.booleans(), "every")
+                assert np.array_equal(engine.extend(ours, tokens, every), plain.extend(theirs, tokens, every))
+            elif call == "commit":
+                n = data.draw(st.integers(0, len(ours.open)), "kept")
+                engine.commit(ours, n)
+                plain.commit(theirs, n)
+            elif call == "fork":
+                pairs.append((engine.fork(ours), plain.fork(theirs)))
+            else:
+                snapshot = engine.snapshot(ours)
+                assert snapshot == plain.snapshot(theirs)
+                pairs.append((engine.restore(snapshot), plain.restore(snapshot)))
+        for ours, theirs in pairs:
+            for _ in range(7):
+                assert np.array_equal(engine.extend(ours, [5]), plain.extend(theirs, [5]))
+            assert {graph.launches for graph in ours.memory.graphs.values()} != {0}
+            assert len(ours.memory.graphs) == 2
+        gpu.thread.shutdown()

@@ -147,7 +147,7 @@ def _build(
         config.add_optimization_profile(_profile(builder, inputs, most))
     say(f"{title}: {definition.num_layers} layers; building")
     plan = builder.build_serialized_network(definition, config)
-    del ops
+    del ops, definition  # the weights, before the plan is copied
     if plan is None:
         raise EngineError(f"{trt.name} could not build the {title} engine; its message stands above")
     return bytes(plan), known()

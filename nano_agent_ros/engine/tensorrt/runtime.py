@@ -102,6 +102,8 @@ class CudaDevice:
         self._contexts = [self._context(self._step_engine, profile) for profile in (DECODE, PREFILL)]
         self._replay_engine = self._load(plans.replay) if plans.replay else None
         self._replay_context = self._context(self._replay_engine, 0) if self._replay_engine else None
+        self._step_names = _names(self._step_engine)
+        self._replay_names = _names(self._replay_engine) if self._replay_engine else ()
         self._inputs, self._staged = {}, {}
         for binding in self._bindings.step_inputs():
             if binding.name in _STREAMED:
@@ -180,9 +182,10 @@ class CudaDevice:
         decode = len(streamed[HIDDEN]) == len(streamed[ROWS]) == 1
         context = self._contexts[DECODE if decode else PREFILL]
         for name, values in streamed.items():
-            _set(context.set_input_shape(name, values.shape), name)
+            if name in self._step_names:  # a network without attention has no use for the ring's positions
+                _set(context.set_input_shape(name, values.shape), name)
         addresses = self._inputs | memory.sides[memory.side] | memory.ring | memory.written | {LOGITS: logits}
-        self._bind(context, addresses | self._next(memory))
+        _bind(context, self._step_names, addresses | self._next(memory))
         if not decode:
             self._execute(context)
             return
@@ -210,7 +213,8 @@ class CudaDevice:
             _set(context.set_input_shape(binding.name, (count, *binding.shape[1:])), binding.name)
         recorded = {b.name: memory.written[b.name] for b in self._bindings.recorded}
         position = {POSITIONS: self._inputs[POSITIONS]}
-        self._bind(context, position | memory.sides[memory.side] | recorded | self._next(memory))
+        addresses = position | memory.sides[memory.side] | recorded | self._next(memory)
+        _bind(context, self._replay_names, addresses)
         self._execute(context)
         self._stream.synchronize()
 
@@ -268,10 +272,6 @@ class CudaDevice:
         other = memory.sides[1 - memory.side]
         return {following(name): allocation for name, allocation in other.items()}
 
-    def _bind(self, context: Any, addresses: dict[str, Any]) -> None:
-        for name, allocation in addresses.items():
-            _set(context.set_tensor_address(name, int(allocation)), name)
-
     def _execute(self, context: Any) -> None:
         if not context.execute_async_v3(self._stream.handle):
             raise EngineError(f"{self._trt.name} could not run the engine; its message stands above")
@@ -284,6 +284,16 @@ class CudaDevice:
             host = self._gpu.driver.pagelocked_empty(shape, np.float32)
             self._logits[capacity] = self._gpu.driver.mem_alloc(host.nbytes), host
         return self._logits[capacity]
+
+
+def _names(engine: Any) -> tuple[str, ...]:
+    """All inputs and outputs of an engine; a builder may drop an input that nothing reads."""
+    return tuple(engine.get_tensor_name(i) for i in range(engine.num_io_tensors))
+
+
+def _bind(context: Any, names: tuple[str, ...], addresses: dict[str, Any]) -> None:
+    for name in names:
+        _set(name in addresses and context.set_tensor_address(name, int(addresses[name])), name)
 
 
 def _set(done: bool, name: str) -> None:

@@ -34,10 +34,19 @@ class Model:
     template: ChatTemplate
 
     @staticmethod
-    def open(folder: str | Path | None = None, engine: str = "native", threads: int | None = None) -> Model:
-        """Open a model folder (default: the one that ships); raises EngineError or ConfigError."""
+    def open(
+        folder: str | Path | None = None,
+        engine: str = "native",
+        threads: int | None = None,
+        pin: str | None = None,
+    ) -> Model:
+        """Open a model folder (default: the one that ships); raises EngineError or ConfigError.
+
+        `threads` and `pin` are options of the engine; None leaves them to it.
+        """
         path = Path(folder) if folder else default_model()
-        options: dict[str, Any] = {} if threads is None else {"threads": threads}
+        given = {"threads": threads, "pin": pin}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         opened = open_engine(path, engine, **options)
         return Model(opened, Tokenizer(path), ChatTemplate.load(path))
 
@@ -107,10 +116,11 @@ class Agent:
         thinking: int = 0,
         guess: int | None = None,
         cache: PrefixCache | None = None,
+        pin: str | None = None,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
-        loaded = Model.open(model, engine, threads)
+        loaded = Model.open(model, engine, threads, pin)
         return Agent(loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache)
 
     def reset(self) -> None:

@@ -75,6 +75,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skills", help="skills file (default: the one that ships)")
     parser.add_argument("--site", default="warehouse", help="site file, or the name of one that ships")
     parser.add_argument("--threads", type=int, help="threads of the engine (default: by the machine)")
+    parser.add_argument(
+        "--pin", help="processors of the native engine's threads: none (default), auto, or a list such as 0,2,4"
+    )
 
 
 def _add_ask(commands: argparse._SubParsersAction) -> None:
@@ -98,7 +101,7 @@ def _ask(args: argparse.Namespace) -> int:
     from nano_agent_ros.report import plan_text, turn_json
 
     facts = dict(_fact(pair) for pair in args.fact)
-    agent = Agent.open(args.model, args.engine, args.skills, args.site, args.threads)
+    agent = Agent.open(args.model, args.engine, args.skills, args.site, args.threads, pin=args.pin)
     prompt = not args.text and sys.stdin.isatty()
     if prompt:
         print("Say something (Ctrl-D ends):", file=sys.stderr)
@@ -141,7 +144,7 @@ def _eval(args: argparse.Namespace) -> int:
 
     skills = Skills.load(args.skills or default_skills())
     conversations = evaluate.read(args.file, skills, Site.load(args.site))
-    model = Model.open(args.model, args.engine, args.threads)
+    model = Model.open(args.model, args.engine, args.threads, args.pin)
     total = sum(len(c.turns) for c in conversations)
     with tqdm(total=total, unit=" turns", desc=Path(args.file).name) as bar:
         scored = list(evaluate.run(conversations, model, skills, bar.update))

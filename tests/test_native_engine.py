@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,6 +187,40 @@ def test_the_number_of_threads_changes_no_bit(kernels, artifacts):
     assert np.array_equal(results[0], results[2])
 
 
+def ticks(threads: set[str]) -> int:
+    """Processor time of some threads of this process, in the system's clock ticks."""
+    fields = [Path(f"/proc/self/task/{t}/stat").read_text().rpartition(")")[2].split() for t in threads]
+    return sum(int(f[11]) + int(f[12]) for f in fields)
+
+
+def test_threads_sleep_between_calls(artifacts):
+    before = set(os.listdir("/proc/self/task"))
+    engine = NativeEngine(artifacts["no conv bias"], threads=3, kernels="portable")
+    workers = set(os.listdir("/proc/self/task")) - before
+    assert len(workers) == 2
+    state, deadline = engine.new_state(), time.monotonic() + 60
+    while ticks(workers) < 5:
+        assert time.monotonic() < deadline, "the workers do no work"
+        engine.extend(state, random_tokens(18, 512))
+    worked = ticks(workers)
+    time.sleep(0.5)
+    assert ticks(workers) - worked <= 1
+
+
+def test_threads_can_be_bound_to_processors(artifacts):
+    allowed = os.sched_getaffinity(0)
+    tokens = random_tokens(19, 512)
+    unbound = NativeEngine(artifacts["no conv bias"], threads=2)
+    expected = unbound.extend(unbound.new_state(), tokens)
+    for pin in ("auto", str(min(allowed)), f"{max(allowed)},{min(allowed)}"):
+        before = set(os.listdir("/proc/self/task"))
+        engine = NativeEngine(artifacts["no conv bias"], threads=2, pin=pin)
+        (worker,) = set(os.listdir("/proc/self/task")) - before
+        assert np.array_equal(engine.extend(engine.new_state(), tokens), expected)
+        assert len(os.sched_getaffinity(int(worker))) == 1
+        assert os.sched_getaffinity(0) == allowed
+
+
 def test_the_last_logits_are_the_last_of_every(engines):
     engine = engines["all kinds", SETS[-1]]
     tokens = random_tokens(10, 150)
@@ -279,8 +316,9 @@ def test_tokens_beyond_the_window_fall_out_but_for_the_sinks(kernels, artifacts)
     assert attention_state(tokens) != attention_state(changed_sink)
 
 
-def test_windowed_attention_equals_pytorch_with_the_same_mask(artifacts, monkeypatch):
-    window, sinks, count = 10, 3, 200
+@pytest.mark.parametrize("window, sinks", [(10, 3), (150, 70), (128, 128), (300, 0)])
+def test_windowed_attention_equals_pytorch_with_the_same_mask(window, sinks, artifacts, monkeypatch):
+    count = 400
     engine = NativeEngine(artifacts["odd sizes"], kernels="float", window=window, sinks=sinks)
     position = torch.arange(count)
     age = position[:, None] - position[None, :]
@@ -297,7 +335,7 @@ def test_windowed_attention_equals_pytorch_with_the_same_mask(artifacts, monkeyp
     tokens = random_tokens(15, count)
     expected = torch_logits(like_the_engine(artifacts["odd sizes"]), tokens)
     assert len(calls) == 1
-    np.testing.assert_allclose(stepwise(engine, tokens[:150], tokens[150:]), expected, atol=1e-3)
+    np.testing.assert_allclose(stepwise(engine, tokens[:350], tokens[350:]), expected, atol=1e-3)
 
 
 def test_a_state_stops_growing_when_the_window_is_full(artifacts):
@@ -405,6 +443,9 @@ def test_the_c_interface_needs_no_room_for_logits(engines):
     [
         ({"kernels": "sse9"}, "kernels 'sse9' are unknown"),
         ({"threads": -1}, "threads must be 0 to 64"),
+        ({"pin": "left"}, "pin 'left' is neither none, auto nor a list"),
+        ({"pin": "0,,1"}, "pin '0,,1' is neither"),
+        ({"pin": "99999"}, "may not run on processor 99999"),
         ({"window": 0}, "window must be 1"),
         ({"sinks": -1}, "sinks must be 0"),
         ({"wings": 2}, "does not take these options"),

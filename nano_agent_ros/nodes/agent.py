@@ -38,6 +38,7 @@ PARAMETERS = (
     Parameter("model", "", "Model folder; empty: the one that ships"),
     Parameter("engine", "native", "What runs the model: native, or another engine of the package"),
     Parameter("threads", 0, "CPU threads of the engine; 0: it decides", 0, 256),
+    Parameter("pin", "", "Processors of the native engine's threads: auto, or a list such as 0,2,4; empty: not bound"),
     Parameter("skills", "", "Skills file: what the robot can do; empty: the one that ships"),
     Parameter("site", "warehouse", "Site file, or the name of one that ships"),
     Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
@@ -90,6 +91,7 @@ class AgentNode(ManagedNode):
                 values["skills"] or None,
                 values["site"],
                 threads=values["threads"] or None,
+                pin=values["pin"] or None,
                 min_confidence=values["min_plan_confidence"],
                 cache=PrefixCache() if values["keep_state"] else None,
             )

@@ -30,23 +30,16 @@ void limits(const Segment& s, const KvShape& shape, std::uint64_t token, std::ui
     end = from < to ? static_cast<std::uint32_t>(to - s.begin) : 0;
 }
 
-// Memory for the rows of one tile, laid out one after another.
-struct Sums {
-    static std::size_t floats(std::size_t rows, std::size_t head_dim) { return rows * (head_dim + 2); }
+std::size_t sums_floats(std::size_t rows, std::size_t head_dim) { return rows * (head_dim + 2); }
 
-    static AttendSums at(float* memory, std::size_t rows, std::size_t head_dim) {
-        return {memory, memory + rows * head_dim, memory + rows * (head_dim + 1)};
-    }
+AttendSums sums_at(float* memory, std::size_t rows, std::size_t head_dim) {
+    return {memory, memory + rows * head_dim, memory + rows * (head_dim + 1)};
+}
 
-    static void clear(const AttendSums& s, std::size_t rows, std::size_t head_dim) {
-        std::fill_n(s.sums, rows * head_dim, 0.0F);
-        std::fill_n(s.peaks, rows, kNoPeak);
-        std::fill_n(s.totals, rows, 0.0F);
-    }
-};
-
-void divide(const AttendSums& s, std::size_t row, std::size_t head_dim, float* out) {
-    for (std::size_t d = 0; d < head_dim; ++d) out[d] = s.sums[row * head_dim + d] / s.totals[row];
+void clear(const AttendSums& s, std::size_t rows, std::size_t head_dim) {
+    std::fill_n(s.sums, rows * head_dim, 0.0F);
+    std::fill_n(s.peaks, rows, kNoPeak);
+    std::fill_n(s.totals, rows, 0.0F);
 }
 
 }  // namespace
@@ -71,49 +64,78 @@ void Attention::run(const AttentionLayer& a) {
     by_tiles(a, std::max<std::size_t>(1, std::min({kTileTokens, kTileRows / per_kv, balanced})));
 }
 
-void Attention::by_tiles(const AttentionLayer& a, std::size_t tile) {
+// The queries of some tokens that share a head of keys and values, gathered for the kernels.
+struct Attention::Tile {
+    const AttentionLayer& layer;
+    std::size_t head, per_kv;  // head of keys and values, query heads that share it
+    std::size_t first, tokens;
+    std::uint32_t *begins, *ends;
+    AttendArgs args;  // all but keys, values and where the sums go
+
+    // Adds the segment to the sums.
+    void attend(const KernelSet& kernels, const Segment& s, const AttendSums& into) {
+        const KvCache& cache = layer.cache;
+        for (std::size_t r = 0; r < args.rows; ++r) {
+            limits(s, cache.shape(), layer.position + first + r / per_kv, begins[r], ends[r]);
+        }
+        args.keys = cache.key(layer.layer, s.begin, head);
+        args.values = cache.value(layer.layer, s.begin, head);
+        args.into = into;
+        kernels.attend(args);
+    }
+
+    void write(const AttendSums& sums) const {
+        const std::size_t dim = args.head_dim;
+        for (std::size_t r = 0; r < args.rows; ++r) {
+            const std::size_t query = (first + r / per_kv) * layer.query_heads + head * per_kv + r % per_kv;
+            float* out = layer.output + query * dim;
+            for (std::size_t d = 0; d < dim; ++d) out[d] = sums.sums[r * dim + d] / sums.totals[r];
+        }
+    }
+};
+
+void Attention::reserve(std::size_t rows, std::size_t head_dim) {
+    const std::size_t need = rows * head_dim + sums_floats(rows, head_dim) + attend_scratch(rows, head_dim);
+    most_rows_ = rows;
+    stride_ = (need + 15) / 16 * 16;
+    if (scratch_.size() < stride_ * pool_.threads()) scratch_.resize(stride_ * pool_.threads());
+    if (limits_.size() < 2 * rows * pool_.threads()) limits_.resize(2 * rows * pool_.threads());
+}
+
+Attention::Tile Attention::tile(const AttentionLayer& a, std::size_t head, std::size_t first, std::size_t tokens,
+                                std::size_t thread) {
+    const std::size_t dim = a.cache.shape().head_dim;
+    const std::size_t per_kv = a.query_heads / a.cache.shape().heads;
+    float* query = scratch_.data() + thread * stride_;
+    for (std::size_t t = 0; t < tokens; ++t) {
+        const float* from = a.query + ((first + t) * a.query_heads + head * per_kv) * dim;
+        std::copy_n(from, per_kv * dim, query + t * per_kv * dim);
+    }
+    std::uint32_t* begins = limits_.data() + 2 * most_rows_ * thread;
+    Tile tile{a, head, per_kv, first, tokens, begins, begins + most_rows_, {}};
+    tile.args.query = query;
+    tile.args.begins = tile.begins;
+    tile.args.ends = tile.ends;
+    tile.args.rows = tokens * per_kv;
+    tile.args.head_dim = dim;
+    tile.args.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+    tile.args.scratch = query + most_rows_ * dim + sums_floats(most_rows_, dim);
+    return tile;
+}
+
+void Attention::by_tiles(const AttentionLayer& a, std::size_t most_tokens) {
     const KvShape& shape = a.cache.shape();
-    const std::size_t dim = shape.head_dim;
-    const std::size_t per_kv = a.query_heads / shape.heads;
-    const std::size_t most_rows = tile * per_kv;
-    const std::size_t need = most_rows * dim + Sums::floats(most_rows, dim) + attend_scratch(most_rows, dim);
-    const std::size_t stride = (need + 15) / 16 * 16;
-    if (scratch_.size() < stride * pool_.threads()) scratch_.resize(stride * pool_.threads());
-    if (limits_.size() < 2 * most_rows * pool_.threads()) limits_.resize(2 * most_rows * pool_.threads());
-    const std::size_t tiles = (a.count + tile - 1) / tile;
+    reserve(most_tokens * (a.query_heads / shape.heads), shape.head_dim);
+    const std::size_t tiles = (a.count + most_tokens - 1) / most_tokens;
     pool_.parallel_for(shape.heads * tiles, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
-        float* query = scratch_.data() + thread * stride;
-        std::uint32_t* begins = limits_.data() + 2 * most_rows * thread;
-        std::uint32_t* ends = begins + most_rows;
         for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t head = i % shape.heads;
-            const std::size_t first = i / shape.heads * tile;
-            const std::size_t tokens = std::min(tile, a.count - first);
-            AttendArgs args;
-            args.query = query;
-            args.begins = begins;
-            args.ends = ends;
-            args.rows = tokens * per_kv;
-            args.head_dim = dim;
-            args.scale = 1.0F / std::sqrt(static_cast<float>(dim));
-            args.into = Sums::at(query + most_rows * dim, args.rows, dim);
-            args.scratch = query + most_rows * dim + Sums::floats(most_rows, dim);
-            Sums::clear(args.into, args.rows, dim);
-            for (std::size_t t = 0; t < tokens; ++t) {
-                std::copy_n(a.query + ((first + t) * a.query_heads + head * per_kv) * dim, per_kv * dim,
-                            query + t * per_kv * dim);
-            }
-            for (const Segment& s : a.segments) {
-                for (std::size_t r = 0; r < args.rows; ++r) {
-                    limits(s, shape, a.position + first + r / per_kv, begins[r], ends[r]);
-                }
-                args.keys = a.cache.key(a.layer, s.begin, head);
-                args.values = a.cache.value(a.layer, s.begin, head);
-                kernels_.attend(args);
-            }
-            for (std::size_t r = 0; r < args.rows; ++r) {
-                divide(args.into, r, dim, a.output + ((first + r / per_kv) * a.query_heads + head * per_kv + r % per_kv) * dim);
-            }
+            const std::size_t first = i / shape.heads * most_tokens;
+            Tile t = tile(a, i % shape.heads, first, std::min(most_tokens, a.count - first), thread);
+            float* memory = scratch_.data() + thread * stride_ + most_rows_ * shape.head_dim;
+            const AttendSums sums = sums_at(memory, t.args.rows, shape.head_dim);
+            clear(sums, t.args.rows, shape.head_dim);
+            for (const Segment& s : a.segments) t.attend(kernels_, s, sums);
+            t.write(sums);
         }
     });
 }
@@ -121,51 +143,25 @@ void Attention::by_tiles(const AttentionLayer& a, std::size_t tile) {
 void Attention::by_segments(const AttentionLayer& a) {
     const KvShape& shape = a.cache.shape();
     const std::size_t dim = shape.head_dim;
-    const std::size_t per_kv = a.query_heads / shape.heads;
-    const std::size_t rows = a.count * per_kv;
+    const std::size_t rows = a.count * (a.query_heads / shape.heads);
     const std::size_t parts = a.segments.size();
-    const std::size_t part = Sums::floats(rows, dim);
-    const std::size_t need = rows * dim + attend_scratch(rows, dim);
-    const std::size_t stride = (need + 15) / 16 * 16;
-    if (scratch_.size() < stride * pool_.threads()) scratch_.resize(stride * pool_.threads());
-    if (limits_.size() < 2 * rows * pool_.threads()) limits_.resize(2 * rows * pool_.threads());
+    const std::size_t part = sums_floats(rows, dim);
+    reserve(rows, dim);
     if (partial_.size() < shape.heads * parts * part) partial_.resize(shape.heads * parts * part);
+    const auto sums_of = [&](std::size_t i) { return sums_at(partial_.data() + i * part, rows, dim); };
     pool_.parallel_for(shape.heads * parts, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
-        float* query = scratch_.data() + thread * stride;
-        std::uint32_t* begins = limits_.data() + 2 * rows * thread;
-        std::uint32_t* ends = begins + rows;
         for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t head = i / parts;
-            const Segment& s = a.segments[i % parts];
-            for (std::size_t t = 0; t < a.count; ++t) {
-                std::copy_n(a.query + (t * a.query_heads + head * per_kv) * dim, per_kv * dim, query + t * per_kv * dim);
-            }
-            for (std::size_t r = 0; r < rows; ++r) limits(s, shape, a.position + r / per_kv, begins[r], ends[r]);
-            AttendArgs args;
-            args.query = query;
-            args.keys = a.cache.key(a.layer, s.begin, head);
-            args.values = a.cache.value(a.layer, s.begin, head);
-            args.begins = begins;
-            args.ends = ends;
-            args.rows = rows;
-            args.head_dim = dim;
-            args.scale = 1.0F / std::sqrt(static_cast<float>(dim));
-            args.scratch = query + rows * dim;
-            args.into = Sums::at(partial_.data() + i * part, rows, dim);
-            Sums::clear(args.into, rows, dim);
-            kernels_.attend(args);
+            clear(sums_of(i), rows, dim);
+            tile(a, i / parts, 0, a.count, thread).attend(kernels_, a.segments[i % parts], sums_of(i));
         }
     });
-    // Cheap beside the above: one segment's sums were 128 times this.
-    pool_.parallel_for(shape.heads, 1, [&](std::size_t begin, std::size_t end) {
+    pool_.parallel_for(shape.heads, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
         for (std::size_t head = begin; head < end; ++head) {
-            const AttendSums into = Sums::at(partial_.data() + head * parts * part, rows, dim);
+            const AttendSums sums = sums_of(head * parts);
             for (std::size_t i = 1; i < parts; ++i) {
-                kernels_.merge_attention(into, Sums::at(partial_.data() + (head * parts + i) * part, rows, dim), rows, dim);
+                kernels_.merge_attention(sums, sums_of(head * parts + i), rows, dim);
             }
-            for (std::size_t r = 0; r < rows; ++r) {
-                divide(into, r, dim, a.output + ((r / per_kv) * a.query_heads + head * per_kv + r % per_kv) * dim);
-            }
+            tile(a, head, 0, a.count, thread).write(sums);
         }
     });
 }

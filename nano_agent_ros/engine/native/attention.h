@@ -42,11 +42,17 @@ public:
     void run(const AttentionLayer& layer);
 
 private:
-    void by_tiles(const AttentionLayer& a, std::size_t tile);
+    struct Tile;
+
+    void by_tiles(const AttentionLayer& a, std::size_t most_tokens);
     void by_segments(const AttentionLayer& a);
+    void reserve(std::size_t rows, std::size_t head_dim);
+    Tile tile(const AttentionLayer& a, std::size_t head, std::size_t first, std::size_t tokens, std::size_t thread);
 
     const KernelSet& kernels_;
     ThreadPool& pool_;
+    std::size_t most_rows_ = 0;            // of a tile
+    std::size_t stride_ = 0;               // of scratch_
     AlignedVector<float> scratch_;         // [threads, what one tile needs]
     AlignedVector<std::uint32_t> limits_;  // [threads, 2, rows of a tile]
     AlignedVector<float> partial_;         // sums of every segment

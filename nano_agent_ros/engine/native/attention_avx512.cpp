@@ -134,17 +134,31 @@ template <std::size_t Vectors, std::size_t Rows, typename T>
 void add_values_of_rows(const T* values, std::size_t dim, std::size_t begin, std::size_t end, const float* weights,
                         const Shares* shares, float* into) {
     std::size_t v = 0;
-    for (; v + 4 <= Vectors; v += 4) add_values<4, Rows>(values + 16 * v, dim, begin, end, weights, shares, into + 16 * v);
+    for (; v + 4 <= Vectors; v += 4) {
+        add_values<4, Rows>(values + 16 * v, dim, begin, end, weights, shares, into + 16 * v);
+    }
     if constexpr (Vectors % 4 != 0) {
         add_values<Vectors % 4, Rows>(values + 16 * v, dim, begin, end, weights, shares, into + 16 * v);
     }
 }
 
+// Asks for `n` float16 values; those of a segment come from memory when one token is computed.
+inline __attribute__((always_inline)) void prefetch(const std::uint16_t* x, std::size_t n) {
+    for (std::size_t i = 0; i < n; i += 32) _mm_prefetch(reinterpret_cast<const char*>(x + i), _MM_HINT_T0);
+}
+
+inline __attribute__((always_inline)) void prefetch(const float*, std::size_t) {}
+
 template <std::size_t Vectors, typename T>
 void attend_to(const AttendArgs& a, const T* keys, const T* values, std::size_t begin, std::size_t end, float* scores) {
     constexpr std::size_t dim = 16 * Vectors;
     const std::size_t first = begin / 16 * 16;
-    for (std::size_t i = first; i < end; i += 16) score_keys<Vectors>(a, keys, i, end, scores);
+    for (std::size_t i = first; i < end; i += 16) {
+        // The next keys are asked for while these are scored, and the values, which come after all keys.
+        if (i + 16 < end) prefetch(keys + (i + 16) * dim, 16 * dim);
+        prefetch(values + i * dim, (end - i < 16 ? end - i : 16) * dim);
+        score_keys<Vectors>(a, keys, i, end, scores);
+    }
     for (std::size_t r = 0; r < a.rows;) {
         const std::size_t rows = a.rows - r < 6 ? a.rows - r : 6;
         Shares shares[6];

@@ -77,14 +77,15 @@ void Network::mlp(const MlpWeights& w, const Int8Rows& x, std::size_t count) {
         for (std::size_t t = 0; t < count; ++t) {
             const std::size_t at = t * n + begin * kGroup;
             kernels.relu_squared(inner + at, cols);
-            kernels.quantize_row(inner + at, cols, out.values + at, out.scales + at / kGroup, out.offsets + at / kGroup);
+            kernels.quantize_row(inner + at, cols, out.values + at, out.scales + at / kGroup,
+                                 out.offsets + at / kGroup);
         }
     });
     linear({{w.down, space_.update.data()}}, out, count);
 }
 
-void Network::attention(const AttentionWeights& w, State& state, std::size_t layer, const std::vector<Segment>& segments,
-                        const Int8Rows& x, std::size_t count) {
+void Network::attention(const AttentionWeights& w, State& state, std::size_t layer,
+                        const std::vector<Segment>& segments, const Int8Rows& x, std::size_t count) {
     const Config& c = layout.config;
     linear({{w.q, space_.query.data()}, {w.k, space_.key.data()}, {w.v, space_.value.data()}}, x, count);
     pool_.parallel_for(count, grain_for(8 * c.kv_dim()), [&](std::size_t begin, std::size_t end) {
@@ -113,7 +114,8 @@ void Network::mix(const MambaWeights& w, MambaState& s, std::size_t count) {
     const std::size_t heads = c.mamba_heads / c.n_groups;
     if (c.n_groups % pool_.threads() == 0 && channels % kGroup == 0) {
         // A group of heads needs nothing of the others: all that it goes through in one piece of work.
-        pool_.parallel_for(c.n_groups, grain_for(4 * channels * c.state_size * count), [&](std::size_t g, std::size_t end) {
+        const std::size_t grain = grain_for(4 * channels * c.state_size * count);
+        pool_.parallel_for(c.n_groups, grain, [&](std::size_t g, std::size_t end) {
             for (; g < end; ++g) {
                 const std::size_t b = c.d_inner() + g * c.state_size;
                 for (const std::size_t first : {b, b + c.n_groups * c.state_size}) {
@@ -172,8 +174,8 @@ void Network::convolve(const MambaWeights& w, const MambaState& s, std::size_t c
     kernels.conv_silu(args, channel, channel_end);
 }
 
-void Network::scan(const MambaWeights& w, const MambaState& s, std::size_t head, std::size_t head_end, std::size_t count,
-                   bool state_only) {
+void Network::scan(const MambaWeights& w, const MambaState& s, std::size_t head, std::size_t head_end,
+                   std::size_t count, bool state_only) {
     const Config& c = layout.config;
     for (std::size_t t = 0; t < count; ++t) {
         const std::size_t at = t * c.mamba_heads + head;

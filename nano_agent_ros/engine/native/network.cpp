@@ -37,7 +37,8 @@ void Workspace::reserve(const Config& c, std::size_t count) {
 }
 
 Network::Network(const std::string& path, const StateLayout& state_layout, const nano_tensor* tensors,
-                 std::size_t count, const KernelSet& kernel_set, std::size_t threads, const std::vector<int>& processors)
+                 std::size_t count, const KernelSet& kernel_set, std::size_t threads,
+                 const std::vector<int>& processors)
     : layout(state_layout),
       kernels(kernel_set),
       memory(layout),

@@ -20,9 +20,10 @@ std::vector<int> core_processors();
 // or a list of processors like "0,2,4". Throws Error for anything else or a processor that is not to be had.
 std::vector<int> parse_pin(const std::string& pin);
 
-// Work of n items is cut into pieces; each thread has a share of adjacent ones, which it takes in order, so that it reads
-// one stretch of memory. Who is done helps the others: a thread that the system has taken off its core costs no more than
-// the piece that it is at. Threads watch for work only while a Session is open, and sleep even then when none comes.
+// Work of n items is cut into pieces; each thread has a share of adjacent ones, which it takes in order, so that it
+// reads one stretch of memory. Who is done helps the others: a thread that the system has taken off its core costs no
+// more than the piece that it is at. Threads watch for work only while a Session is open, and sleep even then when none
+// comes.
 class ThreadPool {
 public:
     // `processors`: empty, or those that threads are bound to, in turn; the thread that opens a session among them,

@@ -34,7 +34,7 @@ from nano_agent_ros.skills import Call, Site, Skills
 from .conversation import TALK
 from .harness import Row, add_out, report, say
 
-ALL_SETS = ("float", "portable", "avx2", "avx512", "neon")
+ALL_SETS = ("float", "portable", "avx2", "avxvnni", "avx512", "neon")
 BLOCKS = PRESETS["nemotron-3-nano-4b"] | {
     "hybrid_override_pattern": "M*-M*-", "num_hidden_layers": 6, "vocab_size": 2048,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.quantization import Quality, compare, lost, mean_nll, parser, read_texts, run
+from bench.quantization import Quality, Text, compare, lost, mean_nll, parser, read_texts, run
 from nano_agent_ros import evaluate
 from nano_agent_ros.engine.load import open_engine
 from nano_agent_ros.errors import ConfigError
@@ -36,21 +36,24 @@ def test_the_replies_are_the_models_own_tokens(texts):
 
 
 def test_perplexity_is_over_reply_tokens_given_what_came_before(texts):
-    engine = open_engine(default_model(), "torch")
-    text = texts[0]
+    engine = open_engine(default_model())
+    first = int(np.argmax(texts[0].replies))
+    text = Text(texts[0].tokens[: first + 60], texts[0].replies[: first + 60])
     state, total = engine.new_state(), 0.0
-    for i in range(len(text.tokens) - 1):
-        logits = engine.extend(state, text.tokens[i : i + 1]).astype(np.float64)
-        if text.replies[i + 1]:
-            total -= logits[text.tokens[i + 1]] - np.log(np.exp(logits).sum())
-    assert mean_nll(engine, texts[:1]) == pytest.approx(total / text.replies.sum(), rel=1e-3)
+    logits = engine.extend(state, text.tokens[:first]).astype(np.float64)
+    for token, reply in zip(text.tokens[first:], text.replies[first:], strict=True):
+        if reply:
+            total -= logits[token] - np.log(np.exp(logits).sum())
+        logits = engine.extend(state, [token]).astype(np.float64)
+    assert mean_nll(engine, [text]) == pytest.approx(total / text.replies.sum(), rel=1e-3)
 
 
 def test_int8_activations_differ_a_little_and_an_engine_from_itself_not_at_all(texts):
     native, exact = open_engine(default_model()), open_engine(default_model(), kernels="float")
-    assert compare(exact, exact, texts[:1]).largest == 0.0
-    found = compare(native, exact, texts[:1])
-    assert 0 < found.rms_ratio < 0.1 and found.agreement > 0.9 and found.positions == len(texts[0].tokens)
+    beginning = [Text(texts[0].tokens[:100], texts[0].replies[:100])]
+    assert compare(exact, exact, beginning).largest == 0.0
+    found = compare(native, exact, beginning)
+    assert 0 < found.rms_ratio < 0.1 and found.agreement > 0.9 and found.positions == 100
 
 
 def test_points_lost_are_paired_by_turn():

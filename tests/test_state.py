@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_artifact import CONFIGS, dequantized_network, make_artifact
 
+from bench.numerics import kernel_sets
 from nano_agent_ros.engine import native_library
 from nano_agent_ros.engine.base import EngineError, Snapshot
 from nano_agent_ros.engine.native_engine import NativeEngine
@@ -23,8 +24,7 @@ from nano_agent_ros.engine.torch_engine import TorchEngine
 from nano_agent_ros.model.attention import Attention
 from nano_agent_ros.quantize.artifact import read_artifact
 
-HAS_AVX512 = native_library.load_library().nano_kernel_relu_squared(b"avx512", None, 0) == 0
-SETS = ["portable", "avx512"] if HAS_AVX512 else ["portable"]
+SETS = [name for name in kernel_sets() if name != "float"]
 each_set = pytest.mark.parametrize("kernels", SETS)
 each_config = pytest.mark.parametrize("config", CONFIGS)
 # Keys and values lie in blocks of 128 tokens: windows below, at and above that, sinks in one block, in two and in none.

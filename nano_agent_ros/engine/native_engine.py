@@ -48,14 +48,16 @@ class NativeEngine:
         sinks: int = 64,
         kernels: str = "auto",
         pin: str = "none",
+        huge_pages: bool = False,
         verify: bool | None = None,
     ):
         """Open an artifact.
 
         `threads`: 0 is one per physical core, at most 8. Attention sees the last `window` tokens and the first
-        `sinks` ones. `kernels`: "auto", "portable" or "avx512". `pin` binds threads to processors: "none",
-        "auto" (one processor of each core) or a list like "0,2,4", the first for the calling thread while it is inside
-        the engine. `verify`: see `read_artifact`. Raises EngineError.
+        `sinks` ones. `kernels`: "auto", or one of "avx512", "avxvnni", "avx2", "neon", "portable". `pin` binds threads
+        to processors: "none", "auto" (one processor of each core) or a list like "0,2,4", the first for the calling
+        thread while it is inside the engine. `huge_pages` copies the weights into huge pages instead of mapping the
+        file: a start takes longer, and no other process shares them. `verify`: see `read_artifact`. Raises EngineError.
         """
         self._library = c.load_library()
         artifact = read_artifact(folder, verify)
@@ -64,7 +66,7 @@ class NativeEngine:
         self.vocab_size = artifact.config.vocab_size
         self.spec = state_spec(artifact.config, window, sinks)
         self._buffers = HostBuffers()
-        self._handle = self._open(artifact, threads, window, sinks, kernels, pin)
+        self._handle = self._open(artifact, threads, window, sinks, kernels, pin, huge_pages)
         self.kernels: str = self._library.nano_engine_kernels(self._handle).decode()
         self.threads: int = self._library.nano_engine_threads(self._handle)
 
@@ -128,11 +130,13 @@ class NativeEngine:
             raise EngineError("the snapshot is damaged: its length is not that of its data; start a new conversation")
         return state
 
-    def _open(self, artifact: Artifact, threads: int, window: int, sinks: int, kernels: str, pin: str) -> int:
+    def _open(
+        self, artifact: Artifact, threads: int, window: int, sinks: int, kernels: str, pin: str, huge_pages: bool
+    ) -> int:
         tensors = (c.Tensor * len(artifact.tensors))(
             *(c.Tensor(t.name.encode(), _KINDS[t.kind], t.rows, t.cols, t.offset, t.nbytes) for t in artifact.tensors)
         )
-        options = c.Options(threads, window, sinks, kernels.encode(), pin.encode())
+        options = c.Options(threads, window, sinks, kernels.encode(), pin.encode(), huge_pages)
         options.model_digest[:] = bytes.fromhex(artifact.model_digest)
         handle = self._library.nano_engine_open(
             str(artifact.weights_path).encode(), _c_config(artifact.config), tensors, len(tensors), options

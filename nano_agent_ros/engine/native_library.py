@@ -12,7 +12,7 @@ import nano_agent_ros.engine
 
 from .base import EngineError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 INVALID, DAMAGED = -1, -2
 LIBRARY = "libnano_engine.so"
 
@@ -43,7 +43,7 @@ class Options(ctypes.Structure):
 
     _fields_ = [
         ("threads", c_int64), ("window", c_int64), ("sinks", c_int64), ("kernels", c_char_p),
-        ("pin", c_char_p), ("model_digest", c_uint8 * 32),
+        ("pin", c_char_p), ("huge_pages", c_int64), ("model_digest", c_uint8 * 32),
     ]  # fmt: skip
 
 

@@ -130,6 +130,7 @@ nano_options options_of(Random& random) {
     o.sinks = static_cast<std::int64_t>(random.between(0, 4));
     o.kernels = random.coin() ? "auto" : "portable";
     o.pin = "none";
+    o.huge_pages = random.coin() ? 1 : 0;
     return o;
 }
 

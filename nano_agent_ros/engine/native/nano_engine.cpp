@@ -83,6 +83,7 @@ nano_engine* nano_engine_open(const char* weights_path, const nano_config* confi
             require(weights_path != nullptr && config != nullptr && tensors != nullptr && options != nullptr,
                     "an argument is null");
             require(options->threads >= 0 && options->threads <= kMostThreads, "threads must be 0 to 64");
+            require(options->huge_pages == 0 || options->huge_pages == 1, "huge_pages must be 0 or 1");
             const char* wished = options->kernels != nullptr ? options->kernels : "auto";
             const nano::KernelSet* kernels = nano::find_kernels(wished);
             if (kernels == nullptr) {
@@ -94,7 +95,7 @@ nano_engine* nano_engine_open(const char* weights_path, const nano_config* confi
             const std::vector<int> processors = nano::parse_pin(options->pin != nullptr ? options->pin : "none");
             return new nano_engine{std::make_shared<nano::Network>(
                 weights_path, layout_from(*config, *options, *kernels), tensors, tensor_count, *kernels,
-                static_cast<std::size_t>(threads), processors)};
+                static_cast<std::size_t>(threads), processors, options->huge_pages != 0)};
         },
         [](int) -> nano_engine* { return nullptr; });
 }

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 #define NANO_API __attribute__((visibility("default")))
-#define NANO_ABI_VERSION 2
+#define NANO_ABI_VERSION 3
 
 enum {
     NANO_OK = 0,
@@ -54,8 +54,9 @@ typedef struct nano_options {
     int64_t threads;     /* 0: one per physical core, at most 8 */
     int64_t window;      /* recent tokens that attention sees */
     int64_t sinks;       /* first tokens that attention sees for ever */
-    const char *kernels; /* "auto", "portable", "avx512" or "float" */
+    const char *kernels; /* "auto", "portable", "avx2", "avxvnni", "avx512", "neon" or "float" */
     const char *pin;     /* "none", "auto" (one processor of each core) or a list of processors like "0,2,4" */
+    int64_t huge_pages;  /* 1: copy the weights into huge pages of memory instead of mapping them; 0: do not */
     uint8_t model_digest[32];
 } nano_options;
 

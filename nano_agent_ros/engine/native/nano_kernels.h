@@ -1,4 +1,4 @@
-/* The kernels one by one, for tests and benchmarks. `set` is "auto", "portable", "avx512" or "float"; sizes are not checked.
+/* The kernels one by one, for tests and benchmarks. `set` is as nano_options has it; sizes are not checked.
  * Every function returns 0, or -1 if there is no such set on this processor. Layouts as in kernels.h.
  */
 #ifndef NANO_KERNELS_H

@@ -38,11 +38,11 @@ void Workspace::reserve(const Config& c, std::size_t count) {
 
 Network::Network(const std::string& path, const StateLayout& state_layout, const nano_tensor* tensors,
                  std::size_t count, const KernelSet& kernel_set, std::size_t threads,
-                 const std::vector<int>& processors)
+                 const std::vector<int>& processors, bool huge_pages)
     : layout(state_layout),
       kernels(kernel_set),
       memory(layout),
-      weights_(path, layout.config, tensors, count),
+      weights_(path, layout.config, tensors, count, huge_pages),
       pool_(threads, processors),
       attention_(kernels, pool_) {}
 

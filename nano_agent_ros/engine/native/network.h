@@ -45,7 +45,7 @@ struct Product {
 class Network {
 public:
     Network(const std::string& path, const StateLayout& layout, const nano_tensor* tensors, std::size_t count,
-            const KernelSet& kernels, std::size_t threads, const std::vector<int>& processors);
+            const KernelSet& kernels, std::size_t threads, const std::vector<int>& processors, bool huge_pages);
 
     const StateLayout layout;
     const KernelSet& kernels;

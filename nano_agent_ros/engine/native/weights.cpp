@@ -1,14 +1,7 @@
 #include "weights.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <unordered_map>
 
 #include "error.h"
@@ -29,7 +22,7 @@ void must_divide(std::size_t whole, std::size_t part, const char* what) {
 
 class TensorTable {
 public:
-    TensorTable(const MappedFile& file, const nano_tensor* tensors, std::size_t count) : file_(file) {
+    TensorTable(const WeightsFile& file, const nano_tensor* tensors, std::size_t count) : file_(file) {
         for (std::size_t i = 0; i < count; ++i) {
             if (tensors[i].name == nullptr) throw Error(NANO_INVALID, "a tensor has no name");
             by_name_[tensors[i].name] = &tensors[i];
@@ -79,10 +72,10 @@ private:
         if (t.offset % 64 != 0 || t.offset > file_.size() || nbytes > file_.size() - t.offset) {
             throw Error(NANO_DAMAGED, "tensor " + name + " lies outside the weights file or is not aligned");
         }
-        return file_.data() + t.offset;
+        return file_.at(static_cast<std::size_t>(t.offset));
     }
 
-    const MappedFile& file_;
+    const WeightsFile& file_;
     std::unordered_map<std::string, const nano_tensor*> by_name_;
 };
 
@@ -135,27 +128,12 @@ std::size_t Config::layers_of(char kind) const {
     return static_cast<std::size_t>(std::count(pattern.begin(), pattern.end(), kind));
 }
 
-MappedFile::MappedFile(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) throw Error(NANO_IO, "cannot open " + path + ": " + std::strerror(errno));
-    struct stat info {};
-    void* mapped = MAP_FAILED;
-    if (::fstat(fd, &info) == 0 && info.st_size > 0) {
-        size_ = static_cast<std::size_t>(info.st_size);
-        mapped = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    }
-    ::close(fd);
-    if (mapped == MAP_FAILED) throw Error(NANO_IO, "cannot map " + path + ": is it empty?");
-    ::madvise(mapped, size_, MADV_WILLNEED);
-    data_ = static_cast<const std::uint8_t*>(mapped);
-}
-
-MappedFile::~MappedFile() { ::munmap(const_cast<std::uint8_t*>(data_), size_); }
-
-Weights::Weights(const std::string& path, const Config& c, const nano_tensor* tensors, std::size_t count)
+Weights::Weights(const std::string& path, const Config& c, const nano_tensor* tensors, std::size_t count, bool huge_pages)
     : file_(path), hidden_size_(c.hidden_size) {
     const TensorTable table(file_, tensors, count);
     embedding_ = table.halves("backbone.embeddings.weight", c.vocab_size, c.hidden_size);
+    const std::size_t embedding_begin = static_cast<std::size_t>(reinterpret_cast<const std::uint8_t*>(embedding_) - file_.at(0));
+    file_.load(embedding_begin, c.vocab_size * c.hidden_size * sizeof(std::uint16_t), huge_pages);
     final_norm = table.vector("backbone.norm_f.weight", c.hidden_size);
     lm_head = table.matrix("lm_head", c.vocab_size, c.hidden_size);
     weight_count_ = lm_head.rows * lm_head.cols;

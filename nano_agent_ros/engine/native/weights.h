@@ -9,6 +9,7 @@
 #include "aligned.h"
 #include "kernels.h"
 #include "nano_engine.h"
+#include "weights_file.h"
 
 namespace nano {
 
@@ -57,26 +58,10 @@ struct LayerWeights {
     MlpWeights mlp;
 };
 
-// A read-only file mapping.
-class MappedFile {
-public:
-    explicit MappedFile(const std::string& path);
-    ~MappedFile();
-    MappedFile(const MappedFile&) = delete;
-    MappedFile& operator=(const MappedFile&) = delete;
-
-    const std::uint8_t* data() const { return data_; }
-    std::size_t size() const { return size_; }
-
-private:
-    const std::uint8_t* data_ = nullptr;
-    std::size_t size_ = 0;
-};
-
 class Weights {
 public:
     // Throws Error if the file lacks a tensor or one does not have the size that the configuration asks for.
-    Weights(const std::string& path, const Config& config, const nano_tensor* tensors, std::size_t count);
+    Weights(const std::string& path, const Config& config, const nano_tensor* tensors, std::size_t count, bool huge_pages);
 
     void embed(std::size_t token, float* out) const;
     std::size_t weight_count() const { return weight_count_; }  // of the quantized matrices
@@ -86,7 +71,7 @@ public:
     PanelMatrix lm_head;
 
 private:
-    MappedFile file_;
+    WeightsFile file_;
     const std::uint16_t* embedding_ = nullptr;
     std::size_t hidden_size_ = 0;
     std::size_t weight_count_ = 0;

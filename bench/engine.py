@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import math
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--depths", type=numbers, default=DEPTHS, metavar="N,N,...", help="tokens before those decoded")
     p.add_argument("--prefix", type=int, default=1024, metavar="N", help="tokens of the prompt that a start finds")
     p.add_argument("--rounds", type=int, default=3, help="rounds of which the median is taken")
+    p.add_argument("--budget", type=float, default=math.inf, metavar="S", help="begin no round after so many seconds")
     p.add_argument("--starts", type=int, default=3, help="warm starts of which the median is taken")
     p.add_argument("--states", type=Path, metavar="DIR", help="keep the states at the depths here and use them again")
     p.add_argument("--prepare", action="store_true", help="make the states and stop; with --states")
@@ -108,7 +111,7 @@ def measured(options: argparse.Namespace, folder: Path) -> list[Row]:
     work = Work.of(read_artifact(options.model), engine.spec)
     config = {
         "model": options.model.name, "weights": work.body_macs + work.head_macs, "threads": engine.threads,
-        "kernels": engine.kernels, "rounds": options.rounds,
+        "kernels": engine.kernels,
     }  # fmt: skip
     depths = sorted({*options.depths, *([SHALLOW] if max(options.depths) > SHALLOW else [])})
     states = states_at(engine, depths, folder)
@@ -117,7 +120,11 @@ def measured(options: argparse.Namespace, folder: Path) -> list[Row]:
         return []
     peer = options.llama_bench if available(options.llama_bench, options.gguf) else None
     seen = Seen({tokens: Timed(tokens) for tokens in options.prefill}, {depth: Timed(1) for depth in depths})
+    begun = time.monotonic()
     for number in range(1, options.rounds + 1):
+        if number > 1 and time.monotonic() - begun > options.budget:
+            break
+        config["rounds"] = number
         say(f"round {number} of {options.rounds}")
         seen.limits.append(measure(engine.threads, work.bytes_per_step(0)))
         for tokens, timed in seen.prefill.items():

@@ -17,7 +17,7 @@ from nano_agent_ros.quantize.artifact import INT4, INT8, Artifact
 EMBEDDINGS = "backbone.embeddings.weight"  # looked up, one row a token
 LM_HEAD = "lm_head.weight"  # multiplied for the last token only
 PREFETCH_BYTES = (0, 2048)  # which of the two reads faster differs from machine to machine
-LARGEST_PROBE = 1 << 29  # far more than caches hold
+LARGEST_PROBE = 1 << 28  # far more than caches hold
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Work:
 
 
 def read_bandwidth(threads: int, nbytes: int, repeats: int = 3) -> float:
-    """Bytes per second over a working set of `nbytes` (at most 512 MiB is taken): the better median of two loops."""
+    """Bytes per second over a working set of `nbytes` (at most 256 MiB is taken): the better median of two loops."""
     size = max(min(nbytes, LARGEST_PROBE), threads * 4096)
     probe = _function("nano_probe_read", 4)
     return max(

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--forced", action="store_true", help="the model says the scripted replies")
     p.add_argument("--llama-server", type=Path, metavar="PATH", help="llama.cpp's llama-server")
     p.add_argument("--gguf", type=Path, metavar="FILE", help="a model of the same shapes for it")
-    p.add_argument("--peer-turns", type=int, metavar="N", help="so many turns of llama.cpp only")
+    p.add_argument("--peer-turns", type=int, metavar="N", help="so many turns of llama.cpp at most")
+    p.add_argument("--peer-budget", type=float, default=math.inf, metavar="S", help="and none begins after so long")
     add_out(p)
     return p
 
@@ -133,7 +136,7 @@ def stage_rows(turns: Sequence[Turn], config: dict[str, Any]) -> list[Row]:
         rows.append(Row(f"{count} of a turn", statistics.mean(turn.tokens.get(count, 0) for turn in turns),
                         "steps" if count == "steps" else "tokens", config=config))  # fmt: skip
     costs = [TurnCost(i, 0.0, turn.timings["total"], 0) for i, turn in enumerate(turns, 1)]
-    return [*rows, _slope_row("each turn more", costs, config)]
+    return rows + _slope_row("each turn more", costs, config)
 
 
 def peer_rows(
@@ -144,9 +147,10 @@ def peer_rows(
     own = [turn.timings["total"] for turn in ours]
     for name, grammar in (("llama.cpp", False), ("llama.cpp, grammar", True)):
         costs = serve(options, talk, threads, grammar)
+        config = {**config, "peer_turns": len(costs)}
         rows += spread(name, [cost.whole for cost in costs], config, own)
         rows.append(Row(f"{name}: tokens read", statistics.mean(c.read for c in costs), "tokens", config=config))
-        rows.append(_slope_row(f"{name}: each turn more", costs, config))
+        rows += _slope_row(f"{name}: each turn more", costs, config)
     return rows
 
 
@@ -157,7 +161,10 @@ def serve(options: argparse.Namespace, talk: Script, threads: int, grammar: bool
     with LlamaServer(options.llama_server, options.gguf, threads, room) as server:
         said = list(talk.prefix)
         server.complete(said, 1)
+        begun = time.monotonic()
         for number, turn in enumerate(talk.turns[: options.peer_turns], 1):
+            if time.monotonic() - begun > options.peer_budget:
+                break
             say(f"llama.cpp{', grammar' * grammar}: turn {number} of {len(talk.turns)}")
             said += turn.prompt
             if grammar:
@@ -170,10 +177,12 @@ def serve(options: argparse.Namespace, talk: Script, threads: int, grammar: bool
     return costs
 
 
-def _slope_row(name: str, costs: Sequence[TurnCost], config: dict[str, Any]) -> Row:
+def _slope_row(name: str, costs: Sequence[TurnCost], config: dict[str, Any]) -> list[Row]:
+    if len(costs) < 3:
+        return []
     gradient, interval = slope(costs)
     series = [round(1e3 * cost.whole, 3) for cost in costs]
-    return Row(name, gradient, "ms", config={**config, "interval_95": interval, "series_ms": series})
+    return [Row(name, gradient, "ms", config={**config, "interval_95": interval, "series_ms": series})]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from .llama import available
 from .server import LlamaServer
 
 SHOWN = (1, 10, 50, 100, 200)
-SHORT_S = 1.0
 KEPT, READ_AGAIN, PEER = "state kept", "history read again", "llama.cpp server, prompt cache"
 
 
@@ -53,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=0, help="0: one per physical core, at most 8")
     p.add_argument("--turns", type=int, default=200)
     p.add_argument("--every", type=int, default=10, metavar="N", help="read the history again at each N-th turn only")
+    p.add_argument("--repeats", type=int, default=3, help="runs of which each turn's median is taken")
     p.add_argument("--llama-server", type=Path, metavar="PATH", help="llama.cpp's llama-server")
     p.add_argument("--gguf", type=Path, metavar="FILE", help="a model of the same shapes for it")
     p.add_argument("--png", type=Path, metavar="FILE.png", help="draw the costs (needs matplotlib)")
@@ -68,12 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     engine: Any = open_engine(options.model, "native", threads=options.threads)
     say("the system prompt is read")
     start = _after(engine, engine.new_state(), talk.prefix)
-    costs = {KEPT: keep_state(engine, start, talk)}
     again = sorted({t for t in SHOWN if t <= options.turns} | {*range(options.every, options.turns + 1, options.every)})
-    costs[READ_AGAIN] = read_again(engine, start, talk, again)
+    kept, read = [], []
+    for _ in range(options.repeats):  # by turns, so that what else the machine does hits both
+        kept.append(keep_state(engine, start, talk))
+        read.append(read_again(engine, start, talk, again))
+    costs = {KEPT: middle(kept), READ_AGAIN: middle(read)}
     if available(options.llama_server, options.gguf, "--llama-server"):
         costs[PEER] = serve(options, talk, engine.threads)
     config = {"model": options.model.name, "threads": engine.threads, "prefix_tokens": len(talk.prefix)}
+    config["repeats"] = options.repeats
     report(rows_of(costs, config), options.out)
     if options.png:
         draw(costs, options.png, f"{options.model.name}, {engine.threads} threads")
@@ -96,28 +100,26 @@ def keep_state(engine: Engine, start: Snapshot, talk: Script) -> list[TurnCost]:
 
 
 def read_again(engine: Engine, start: Snapshot, talk: Script, turns: Sequence[int]) -> list[TurnCost]:
-    """Each of these turns begins at the system prompt and reads all that was said since; the middle one of three if
-    they are short."""
+    """Each of these turns begins at the system prompt and reads all that was said since."""
     costs = []
     for number in turns:
         say(f"{READ_AGAIN}: turn {number}")
-        tries = [_read_once(engine, start, talk, number)]
-        while len(tries) < 3 and tries[0].whole < SHORT_S:
-            tries.append(_read_once(engine, start, talk, number))
-        costs.append(sorted(tries, key=lambda cost: cost.whole)[len(tries) // 2])
+        history = talk.history(number)
+        state: Any = engine.restore(start)
+        begun = time.perf_counter()
+        for at in range(0, len(history), CHUNK):
+            engine.extend(state, history[at : at + CHUNK]).argmax()
+        first = time.perf_counter()
+        for token in talk.turns[number - 1].answer:
+            engine.extend(state, [token]).argmax()
+        costs.append(TurnCost(number, first - begun, time.perf_counter() - begun, len(history)))
     return costs
 
 
-def _read_once(engine: Engine, start: Snapshot, talk: Script, number: int) -> TurnCost:
-    history = talk.history(number)
-    state: Any = engine.restore(start)
-    begun = time.perf_counter()
-    for at in range(0, len(history), CHUNK):
-        engine.extend(state, history[at : at + CHUNK]).argmax()
-    first = time.perf_counter()
-    for token in talk.turns[number - 1].answer:
-        engine.extend(state, [token]).argmax()
-    return TurnCost(number, first - begun, time.perf_counter() - begun, len(history))
+def middle(runs: Sequence[Sequence[TurnCost]]) -> list[TurnCost]:
+    """Of several runs over the same turns, the one of each turn that took the median time."""
+    together = (sorted(costs, key=lambda cost: cost.whole) for costs in zip(*runs, strict=True))
+    return [costs[len(costs) // 2] for costs in together]
 
 
 def serve(options: argparse.Namespace, talk: Script, threads: int) -> list[TurnCost]:
@@ -142,11 +144,10 @@ def serve(options: argparse.Namespace, talk: Script, threads: int) -> list[TurnC
 
 
 def slope(costs: Sequence[TurnCost]) -> tuple[float, float]:
-    """Least squares: milliseconds that a turn costs more than the one before, and half its 95 % interval."""
+    """Least squares over three turns or more: milliseconds that each costs more than the one before it, and half the
+    95 % interval of that."""
     x = np.array([c.turn for c in costs], dtype=float)
     y = np.array([1e3 * c.whole for c in costs])
-    if len(x) < 3:
-        return float("nan"), float("nan")
     (gradient, _), covariance = np.polyfit(x, y, 1, cov="unscaled")
     residual = y - np.polyval(np.polyfit(x, y, 1), x)
     return float(gradient), float(1.96 * np.sqrt(covariance[0, 0] * np.sum(residual**2) / (len(x) - 2)))
@@ -164,6 +165,8 @@ def rows_of(costs: Mapping[str, Sequence[TurnCost]], config: Mapping[str, Any]) 
             ratio = None if way == KEPT else value / 1e3 / statistics.median(around)
             given = {**config, "tokens_read": at[turn].read, "first_token_ms": 1e3 * at[turn].first_token}
             rows.append(Row(f"turn {turn}, {way}", value, "ms", ratio, None if ratio is None else KEPT, config=given))
+        if len(all_of) < 3:
+            continue
         gradient, interval = slope(all_of)
         series = [(c.turn, c.read, round(1e3 * c.first_token, 3), round(1e3 * c.whole, 3)) for c in all_of]
         given = {**config, "interval_95": interval, "series": series, "columns": "turn, tokens read, ms to first, ms"}

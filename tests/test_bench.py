@@ -75,7 +75,7 @@ def test_states_that_were_made_are_used_again(states: Path, capsys: pytest.Captu
 
 def test_turns_reports_both_ways_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, picture = tmp_path / "turns.json", tmp_path / "turns.png"
-    turns.main(["--turns", "12", "--every", "4", "--out", str(out), "--png", str(picture)])
+    turns.main(["--turns", "12", "--every", "4", "--repeats", "2", "--out", str(out), "--png", str(picture)])
     rows = written(out, capsys.readouterr().out)
     again = rows[f"turn 10, {turns.READ_AGAIN}"]
     assert again["peer"] == turns.KEPT and again["ratio"] > 0

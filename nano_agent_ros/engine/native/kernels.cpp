@@ -40,6 +40,7 @@ const KernelSet* avx2_kernels() {
         s.name = "avx2";
         s.quantize_row = avx2::quantize_row;
         s.matmul = avx2::matmul;
+        s.scan = avx2::scan;
         return s;
     }();
     __builtin_cpu_init();
@@ -77,6 +78,7 @@ const KernelSet* neon_kernels() {
         s.name = "neon";
         s.quantize_row = neon::quantize_row;
         s.matmul = neon::matmul;
+        s.scan = neon::scan;
         return s;
     }();
     return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? &set : nullptr;

@@ -145,6 +145,7 @@ namespace avx2 {
 void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
 void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
             std::size_t tokens, float* y, std::size_t y_stride);
+void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
 }  // namespace avx2
 
 namespace avxvnni {
@@ -156,6 +157,7 @@ namespace neon {
 void quantize_row(const float* x, std::size_t cols, std::int8_t* values, float* scales, std::int32_t* offsets);
 void matmul(const PanelMatrix& w, std::size_t panel_begin, std::size_t panel_end, const Int8Rows& x,
             std::size_t tokens, float* y, std::size_t y_stride);
+void scan(const ScanArgs& args, std::size_t head_begin, std::size_t head_end);
 }  // namespace neon
 
 namespace avx512 {

@@ -76,3 +76,10 @@ def dequantized_network(artifact: Artifact) -> NemotronH:
             stored = name if name.startswith("lm_head") else "backbone." + name
             parameter.copy_(torch.from_numpy(artifact.tensor(stored)).reshape(parameter.shape))
     return network.eval()
+
+
+def round_keys_and_values(network) -> None:
+    """Have the PyTorch network round keys and values to float16, as the native engine's cache does."""
+    for name, module in network.named_modules():
+        if name.endswith(("k_proj", "v_proj")):
+            module.register_forward_hook(lambda _, __, out: out.half().float())

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_artifact import CONFIGS, dequantized_network, make_artifact
+from small_artifact import CONFIGS, dequantized_network, make_artifact, round_keys_and_values
 
 from nano_agent_ros.engine import native_library
 from nano_agent_ros.engine.base import EngineError, Snapshot
@@ -69,9 +69,7 @@ def torch_logits(network, tokens: list[int]) -> np.ndarray:
 def like_the_engine(artifact):
     """The PyTorch network on the artifact's weights, keys and values rounded as the engine's cache does."""
     network = dequantized_network(read_artifact(artifact))
-    for name, module in network.named_modules():
-        if name.endswith(("k_proj", "v_proj")):
-            module.register_forward_hook(lambda _, __, out: out.half().float())
+    round_keys_and_values(network)
     return network
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_artifact import CONFIGS, make_artifact, random_network
+from small_artifact import CONFIGS, make_artifact, random_network, round_keys_and_values
 
 from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.engine.load import open_engine
@@ -32,8 +32,9 @@ def engine(folder):
     return open_engine(folder, "torch")
 
 
-def test_logits_are_those_of_the_native_engine_with_float_activations(folder, engine):
-    native = open_engine(folder, "native", kernels="float")
+def test_logits_are_those_of_the_native_engine_with_float_activations(folder):
+    engine, native = open_engine(folder, "torch"), open_engine(folder, "native", kernels="float")
+    round_keys_and_values(engine._network)
     prompt = random_tokens(1, 90)
     ours, theirs = engine.new_state(), native.new_state()
     expected = native.extend(theirs, prompt, every=True)
@@ -44,6 +45,7 @@ def test_logits_are_those_of_the_native_engine_with_float_activations(folder, en
 
 def test_with_a_window_old_tokens_fall_out_as_in_the_native_engine(folder):
     engine = TorchEngine(folder, window=10, sinks=3)
+    round_keys_and_values(engine._network)
     native = NativeEngine(folder, kernels="float", window=10, sinks=3)
     ours, theirs = engine.new_state(), native.new_state()
     for piece in (random_tokens(3, 7), random_tokens(4, 1), random_tokens(5, 40), random_tokens(6, 2)):

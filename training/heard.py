@@ -1,4 +1,4 @@
-"""What a small Whisper makes of spoken commands, as a table for `training.augment`.
+"""What a small Whisper makes of spoken commands, as a table (`training.augment` has its own and does not read it yet).
 
     python -m training.heard --count 2000 --pairs training/runs/heard.jsonl
 

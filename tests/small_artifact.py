@@ -83,3 +83,19 @@ def round_keys_and_values(network) -> None:
     for name, module in network.named_modules():
         if name.endswith(("k_proj", "v_proj")):
             module.register_forward_hook(lambda _, __, out: out.half().float())
+
+
+@torch.no_grad()
+def randomise(network) -> None:
+    """Leave no parameter at a value that hides a mistake."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("A_log"):
+            parameter.uniform_(-2.0, math.log(16.0))
+        elif name.endswith("dt_bias"):
+            parameter.uniform_(-6.0, 1.0)
+        elif name.endswith(("mixer.D", "norm.weight", "norm_f.weight")):
+            parameter.uniform_(0.5, 1.5)
+        elif "conv1d" in name or name.endswith(".bias"):
+            parameter.normal_(0.0, 0.4)
+        else:
+            parameter.normal_(0.0, 1.0 / math.sqrt(parameter.shape[-1]))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_artifact import randomise
 
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -31,18 +32,7 @@ def randomised_transformers_model(folder: Path, pattern: str, n_groups: int, see
     } | overrides  # fmt: skip
     config = transformers.NemotronHConfig(layers_block_type=[NAMES[sign] for sign in pattern], **settings)
     model = transformers.NemotronHForCausalLM(config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("A_log"):
-                parameter.uniform_(-2.0, math.log(16.0))
-            elif name.endswith("dt_bias"):
-                parameter.uniform_(-6.0, 1.0)
-            elif name.endswith(("mixer.D", "norm.weight", "norm_f.weight")):
-                parameter.uniform_(0.5, 1.5)
-            elif "conv1d" in name or name.endswith(".bias"):
-                parameter.normal_(0.0, 0.4)
-            else:
-                parameter.normal_(0.0, 1.0 / math.sqrt(parameter.shape[-1]))
+    randomise(model)
     model.save_pretrained(folder)
     return model
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
+from small_artifact import randomise
 
 from nano_agent_ros.model import reference
 from nano_agent_ros.model.config import NemotronHConfig
@@ -25,18 +24,7 @@ def random_network(pattern: str, seed: int, **overrides) -> NemotronH:
         "conv_kernel": 4, "chunk_size": 16, "n_groups": 2,
     } | overrides  # fmt: skip
     network = NemotronH(NemotronHConfig(layers=tuple(PATTERNS[sign] for sign in pattern), **settings)).eval()
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith("A_log"):
-                parameter.uniform_(-2.0, math.log(16.0))
-            elif name.endswith("dt_bias"):
-                parameter.uniform_(-6.0, 1.0)
-            elif name.endswith(("mixer.D", "norm.weight", "norm_f.weight")):
-                parameter.uniform_(0.5, 1.5)
-            elif "conv1d" in name or name.endswith(".bias"):
-                parameter.normal_(0.0, 0.4)
-            else:
-                parameter.normal_(0.0, 1.0 / math.sqrt(parameter.shape[-1]))
+    randomise(network)
     return network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 
 from nano_agent_ros.decode.dialect import NEMOTRON_3, Dialect, NanoV2, control_in
@@ -47,7 +48,7 @@ def reply_grammar(
     return "start: " + " ".join(p for p in parts if p != '""') + "\n" + "\n".join(writer.rules) + "\n"
 
 
-class _Writer:
+class _Writer(ABC):
     """What both dialects share: rules by name, literals with control tokens, values by argument type."""
 
     opening = closing = between = ""
@@ -93,12 +94,13 @@ class _Writer:
     def enclosed(self, pattern: str) -> str:
         return pattern
 
+    @abstractmethod
     def words(self, length: int) -> str:
         """One to `length` printable characters that begin with a letter or digit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, name: str, parameters: Sequence[tuple[Argument, str]]) -> str:
-        raise NotImplementedError
+        """One call, its parameters in order, each with the rule of its value."""
 
 
 class _TagWriter(_Writer):

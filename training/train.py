@@ -172,14 +172,18 @@ class Run:
     def resume(self, path: Path) -> None:
         """Take up a saved run."""
         saved = torch.load(path, weights_only=True)
-        if len(saved["uses"]) != len(self.units):
-            raise SystemExit(f"{path} was made from {len(saved['uses'])} batches, the shards give {len(self.units)}")
+        if len(saved["uses"]) != len(self.units) and not self.args.other_data:
+            raise SystemExit(
+                f"{path} was made from {len(saved['uses'])} batches, the shards give {len(self.units)}; "
+                "if they are meant to be others, add --other-data"
+            )
         if saved["progress"]["quantized"]:
             self.quantize()
         self.network.load_state_dict(saved["network"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        self.order.uses = saved["uses"].numpy()
+        if not self.args.other_data:
+            self.order.uses = saved["uses"].numpy()
         self.order.rng.bit_generator.state = json.loads(saved["rng"])
         self.at = Progress(**saved["progress"])
 
@@ -260,6 +264,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="checkpoint to go on from, with no curriculum")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--other-data", action="store_true", help="with --resume: the shards or --rows have changed")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a step, prefixes included")
     parser.add_argument("--rows", type=int, default=16, help="conversations that share one pass over a prefix")
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")

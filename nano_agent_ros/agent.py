@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nano_agent_ros.decode import REPLY_KINDS, REPLY_TEXT, Decoder, DialectError, Guesser, Reply, plain, reply_grammar
+from nano_agent_ros.decode.confidence import Confidence
 from nano_agent_ros.decode.generate import DecodeError
 from nano_agent_ros.engine.base import Engine
 from nano_agent_ros.engine.load import open_engine
@@ -32,6 +33,7 @@ class Model:
     engine: Engine
     tokenizer: Tokenizer
     template: ChatTemplate
+    confidence: Confidence = Confidence()
 
     @staticmethod
     def open(
@@ -48,7 +50,7 @@ class Model:
         given = {"threads": threads, "pin": pin}
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         opened = open_engine(path, engine, **options)
-        return Model(opened, Tokenizer(path), ChatTemplate.load(path))
+        return Model(opened, Tokenizer(path), ChatTemplate.load(path), Confidence.load(path))
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ class Agent:
     ) -> None:
         """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream.
 
-        A plan with an action that has a risk and of which the model is less sure than `min_confidence` (0 to 1: the
-        probability of the tokens that it chose) becomes a question. `thinking` is how many tokens the model may think
-        before it replies, 0 for none; only some models can. `guess` is how many tokens an engine step may hold with
-        guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same. `cache` keeps the
-        state after the prompt for the next start.
+        A plan with an action that has a risk and of which the model is less sure than `min_confidence` (0 to 1: how
+        often such an action is right, see decode/confidence.py) becomes a question. `thinking` is how many tokens the
+        model may think before it replies, 0 for none; only some models can. `guess` is how many tokens an engine step
+        may hold with guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same.
+        `cache` keeps the state after the prompt for the next start.
         """
         self.skills, self.site = skills, site
-        self._min_confidence = min_confidence
+        self._min_confidence, self._confidence = min_confidence, model.confidence
         self.engine = model.engine
         tokenizer = model.tokenizer
         builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
@@ -199,7 +201,8 @@ class Agent:
             counts["thought"] = reply.thought.tokens if reply.thought else 0
             kind, spoken = _kind(reply)
             if kind == "act":
-                actions = tuple(checked(call, self.skills, self.site, words, earlier) for call in reply.calls)
+                calls = [replace(call, confidence=self._confidence(call.confidence)) for call in reply.calls]
+                actions = tuple(checked(call, self.skills, self.site, words, earlier) for call in calls)
             said, decoded = reply.text, list(reply.tokens)
             if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()

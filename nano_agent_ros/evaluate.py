@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nano_agent_ros.agent import Agent, Model, Turn
+from nano_agent_ros.agent import MIN_CONFIDENCE, Agent, Model, Turn
 from nano_agent_ros.errors import ConfigError
-from nano_agent_ros.skills import Site, Skills
+from nano_agent_ros.skills import Action, Site, Skills
 from nano_agent_ros.skills.quantities import to_si
 
 KINDS = ("act", "answer", "clarify", "refuse", "ignore")
@@ -119,21 +119,30 @@ def is_right(expected: Expected, turn: Turn) -> bool:
     """A turn is right when its kind matches and, for act, its actions match in order, skill and arguments."""
     if turn.kind != expected.kind or len(turn.actions) != len(expected.actions):
         return False
-    return all(
-        action.skill == skill
-        and set(action.arguments) == set(arguments)
-        and all(same_value(value, action.arguments[name]) for name, value in arguments.items())
-        for action, (skill, arguments) in zip(turn.actions, expected.actions, strict=True)
+    return all(map(same_action, expected.actions, turn.actions))
+
+
+def same_action(expected: tuple[str, Mapping[str, Any]], got: Action) -> bool:
+    """Whether an action is the expected (skill, arguments in SI)."""
+    skill, arguments = expected
+    return (
+        got.skill == skill
+        and set(got.arguments) == set(arguments)
+        and all(same_value(value, got.arguments[name]) for name, value in arguments.items())
     )
 
 
 def run(
-    conversations: Sequence[Conversation], model: Model, skills: Skills, tick: Callable[[int], object] = lambda n: None
+    conversations: Sequence[Conversation],
+    model: Model,
+    skills: Skills,
+    tick: Callable[[int], object] = lambda n: None,
+    min_confidence: float = MIN_CONFIDENCE,
 ) -> Iterator[Scored]:
     """Run conversations through fresh agents, one per site and skill set; `tick(turns)` reports progress."""
     for conversation in conversations:
         chosen = skills if conversation.skills is None else skills.subset(conversation.skills)
-        agent = Agent(model, chosen, conversation.site)
+        agent = Agent(model, chosen, conversation.site, min_confidence)
         for index, expected in enumerate(conversation.turns):
             turn = agent.hear(expected.say, expected.facts)
             yield Scored(conversation.id, index, expected, turn, is_right(expected, turn))

@@ -41,13 +41,14 @@ class Model:
         engine: str = "native",
         threads: int | None = None,
         pin: str | None = None,
+        huge_pages: bool | None = None,
     ) -> Model:
         """Open a model folder (default: the one that ships); raises EngineError or ConfigError.
 
-        `threads` and `pin` are options of the engine; None leaves them to it.
+        `threads`, `pin` and `huge_pages` are options of the engine; None leaves them to it.
         """
         path = Path(folder) if folder else default_model()
-        given = {"threads": threads, "pin": pin}
+        given = {"threads": threads, "pin": pin, "huge_pages": huge_pages}
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         opened = open_engine(path, engine, **options)
         return Model(opened, Tokenizer(path), ChatTemplate.load(path), Confidence.load(path))
@@ -119,10 +120,11 @@ class Agent:
         guess: int | None = None,
         cache: PrefixCache | None = None,
         pin: str | None = None,
+        huge_pages: bool | None = None,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
-        loaded = Model.open(model, engine, threads, pin)
+        loaded = Model.open(model, engine, threads, pin, huge_pages)
         return Agent(loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache)
 
     def reset(self) -> None:

@@ -80,6 +80,21 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--huge-pages",
+        action="store_true",
+        default=None,
+        help="native engine: copy the weights into huge pages instead of mapping the file",
+    )
+    parser.add_argument(
+        "--thinking", type=int, default=0, metavar="N", help="tokens that a model which can think may think (default: 0)"
+    )
+    parser.add_argument(
+        "--guess", type=int, metavar="N", help="tokens of a step when what comes is guessed (default: as many as pay)"
+    )
+
+
 def _add_ask(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "ask",
@@ -93,6 +108,7 @@ def _add_ask(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a turn")
     _add_model_options(parser)
+    _add_decoding_options(parser)
     parser.set_defaults(run=_ask)
 
 
@@ -101,7 +117,17 @@ def _ask(args: argparse.Namespace) -> int:
     from nano_agent_ros.report import plan_text, turn_json
 
     facts = dict(_fact(pair) for pair in args.fact)
-    agent = Agent.open(args.model, args.engine, args.skills, args.site, args.threads, pin=args.pin)
+    agent = Agent.open(
+        args.model,
+        args.engine,
+        args.skills,
+        args.site,
+        args.threads,
+        pin=args.pin,
+        huge_pages=args.huge_pages,
+        thinking=args.thinking,
+        guess=args.guess,
+    )
     prompt = not args.text and sys.stdin.isatty()
     if prompt:
         print("Say something (Ctrl-D ends):", file=sys.stderr)
@@ -131,6 +157,7 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, help="write the whole report as JSON")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="print the first N wrong turns")
     _add_model_options(parser)
+    _add_decoding_options(parser)
     parser.set_defaults(run=_eval)
 
 
@@ -144,10 +171,11 @@ def _eval(args: argparse.Namespace) -> int:
 
     skills = Skills.load(args.skills or default_skills())
     conversations = evaluate.read(args.file, skills, Site.load(args.site))
-    model = Model.open(args.model, args.engine, args.threads, args.pin)
+    model = Model.open(args.model, args.engine, args.threads, args.pin, args.huge_pages)
     total = sum(len(c.turns) for c in conversations)
     with tqdm(total=total, unit=" turns", desc=Path(args.file).name) as bar:
-        scored = list(evaluate.run(conversations, model, skills, bar.update))
+        how = {"thinking": args.thinking, "guess": args.guess}
+        scored = list(evaluate.run(conversations, model, skills, bar.update, **how))
     result = evaluate.report(scored)
     print(evaluate.table(result))
     for wrong in result["wrong"][: args.wrong]:

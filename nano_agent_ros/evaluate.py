@@ -138,11 +138,16 @@ def run(
     skills: Skills,
     tick: Callable[[int], object] = lambda n: None,
     min_confidence: float = MIN_CONFIDENCE,
+    thinking: int = 0,
+    guess: int | None = None,
 ) -> Iterator[Scored]:
-    """Run conversations through fresh agents, one per site and skill set; `tick(turns)` reports progress."""
+    """Run conversations through fresh agents, one per site and skill set; `tick(turns)` reports progress.
+
+    The options after it are those of Agent.
+    """
     for conversation in conversations:
         chosen = skills if conversation.skills is None else skills.subset(conversation.skills)
-        agent = Agent(model, chosen, conversation.site, min_confidence)
+        agent = Agent(model, chosen, conversation.site, min_confidence, thinking, guess)
         for index, expected in enumerate(conversation.turns):
             turn = agent.hear(expected.say, expected.facts)
             yield Scored(conversation.id, index, expected, turn, is_right(expected, turn))

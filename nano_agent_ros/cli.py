@@ -88,7 +88,7 @@ def _add_decoding_options(parser: argparse.ArgumentParser) -> None:
         help="native engine: copy the weights into huge pages instead of mapping the file",
     )
     parser.add_argument(
-        "--thinking", type=int, default=0, metavar="N", help="tokens that a model which can think may think (default: 0)"
+        "--thinking", type=int, default=0, metavar="N", help="tokens that a model may think (default: 0)"
     )
     parser.add_argument(
         "--guess", type=int, metavar="N", help="tokens of a step when what comes is guessed (default: as many as pay)"

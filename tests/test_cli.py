@@ -36,6 +36,14 @@ def test_ask_reads_a_conversation_from_standard_input(capsys, monkeypatch):
     assert [t["turn"] for t in turns] == [0, 1]
 
 
+def test_options_of_decoding_change_the_time_and_not_the_plan(capsys):
+    plans = []
+    for options in ([], ["--guess", "0"], ["--guess", "6", "--huge-pages"]):
+        assert cli.main(["ask", "--json", *options, "go to dock 3 and wait two minutes"]) == 0
+        plans.append([(a["skill"], a["arguments"]) for a in json.loads(capsys.readouterr().out)["actions"]])
+    assert plans[0] and plans[1:] == plans[:1] * 2
+
+
 @pytest.mark.parametrize(
     "argv, message",
     [
@@ -44,6 +52,8 @@ def test_ask_reads_a_conversation_from_standard_input(capsys, monkeypatch):
         (["ask", "--site", "moonbase", "x"], "moonbase"),
         (["ask", "--skills", "/no/skills.yaml", "x"], "/no/skills.yaml"),
         (["ask", "--fact", "battery", "x"], "KEY=VALUE"),
+        (["ask", "--thinking", "9", "x"], "no thinking to switch on"),
+        (["ask", "--engine", "torch", "--huge-pages", "x"], "huge_pages"),
         (["eval", "/no/file.jsonl"], "/no/file.jsonl"),
         (["convert", "/no/checkpoint", "/tmp/never"], "/no/checkpoint"),
     ],

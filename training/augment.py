@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from training.slots import Binding, CannotBind, Segment
-from training.words import values
+from training.words import heard, values
 
 OPENERS = (
     "okay", "ok", "so", "well", "right", "alright", "alright then", "now", "uh", "um", "er", "okay so", "right then",
@@ -41,7 +41,7 @@ CONTRACTIONS = (
     ("going to", "gonna"), ("want to", "wanna"), ("have got to", "gotta"),
 )  # fmt: skip
 SPELLINGS = (("metre", "meter"), ("gray", "grey"), ("tyre", "tire"), ("okay", "ok"), ("centre", "center"))
-_IMPERATIVE = re.compile(
+IMPERATIVE = re.compile(
     r"(go|drive|head|move|take|bring|pick|grab|get|put|place|set|drop|load|unload|follow|guide|lead|show|attach|detach|"
     r"couple|uncouple|hook|unhook|push|shove|inspect|check|look|report|count|find|search|patrol|wait|turn|rotate|lift|"
     r"raise|lower|say|tell|announce|pause|resume|cancel|fetch|deliver|carry|hold|stay|return|charge|undock|leave|slow|"
@@ -49,7 +49,9 @@ _IMPERATIVE = re.compile(
 )
 
 _OPENED = re.compile(r"(okay|ok|so|well|right|alright|uh|um|no|actually|wait|and|then)\b")
-_HYPHENED = re.compile(r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety) (?=(one|two|three|four|five|six)\b)")
+_HYPHENED = re.compile(
+    r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety) (?=(one|two|three|four|five|six|seven|eight|nine)\b)"
+)
 _QUESTION = re.compile(r"(can|could|would|will|where|what|how|who|which|is|are|do|does|did|have|when|why)\b", re.I)
 
 
@@ -61,12 +63,13 @@ class Style:
     words: float  # how often numbers are words
     fillers: float
     noise: float
+    heard: float  # how often something is written as Whisper really heard it once
 
 
 STYLES = (
-    Style("whisper", 0.3, 0.10, 0.02),
-    Style("typed", 0.2, 0.04, 0.01),
-    Style("raw", 0.9, 0.12, 0.02),
+    Style("whisper", 0.3, 0.10, 0.02, 0.10),
+    Style("typed", 0.25, 0.04, 0.01, 0.01),
+    Style("raw", 0.9, 0.12, 0.02, 0.05),
 )
 
 
@@ -108,7 +111,7 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
     text = "".join(s.text for s in parts)
     first = text.lower()
     if addressed and kind in ("act", "refuse", "clarify") and "please" not in first and len(text) < 90:
-        if _IMPERATIVE.match(first) and rng.random() < 0.14:
+        if IMPERATIVE.match(first) and rng.random() < 0.14:
             parts.insert(0, Segment(f"{rng.choice(POLITE_BEFORE)} "))
         elif not text.endswith("?") and rng.random() < 0.13:
             comma = ", " if rng.random() < 0.5 else " "
@@ -123,7 +126,30 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
         parts = [replace(s, text=_vary(s.text, rng)) if s.tag in "tv" else s for s in parts]
     if rng.random() < style.noise * 6:
         parts = [replace(s, text=_mishear(s.text, rng, s.tag)) if s.tag != "c" else s for s in parts]
+    if style.noise and rng.random() < style.heard:
+        parts = mishear_as_once(parts, rng)
     return _write("".join(s.text for s in parts), rng, style)
+
+
+def mishear_as_once(parts: list[Segment], rng: random.Random) -> list[Segment]:
+    """One run of words, if any is in the table of training/words/heard.yaml, as a speech recognizer heard it."""
+    table = heard()
+    found: list[tuple[int, int, int, tuple[str, ...]]] = []
+    for i, part in enumerate(parts):
+        if part.tag not in "tn":
+            continue
+        words = [w.strip(",.;?!").lower() for w in part.text.split(" ")]
+        for start in range(len(words)):
+            for end in range(start + 1, min(start + 3, len(words)) + 1):
+                as_heard = table.get(" ".join(words[start:end]))
+                if as_heard and words[start]:
+                    found.append((i, start, end, as_heard))
+    if not found:
+        return parts
+    i, start, end, as_heard = rng.choice(found)
+    pieces = parts[i].text.split(" ")
+    pieces[start:end] = [rng.choice(as_heard)]
+    return [*parts[:i], replace(parts[i], text=" ".join(pieces)), *parts[i + 1 :]]
 
 
 def _fill(parts: list[Segment], rng: random.Random) -> list[Segment]:

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nano_agent_ros.skills import Skills
+from training import chains, joins, overheard
 from training.augment import Style, correct
 from training.banks import SLOT, Entry, Plan, TurnEntry, held_out, slots
 from training.sites import RandomSite
 from training.slots import Binding, CannotBind, Limits, Segment, Slot, wants_countable
+from training.words import choose
 
 Call = tuple[str, dict[str, str]]
 
@@ -25,20 +27,6 @@ ABILITIES = {
     "move": "drive straight by hand", "turn": "turn on the spot", "lift": "raise my forks", "lower": "lower my forks",
     "say": "speak to people", "pause": "pause", "resume": "resume a task", "cancel": "cancel a task", "stop": "stop",
 }  # fmt: skip
-JOINS = (
-    ("{0} and then {1}", 4), ("{0} then {1}", 3), ("{0}, then {1}", 3), ("{0} and {1}", 2),
-    ("{0} and after that {1}", 2),    ("first {0}, then {1}", 2), ("{0}, once that's done {1}", 1),
-    ("{0}, and when you're done {1}", 1),
-    ("{0}. then {1}", 1), ("{0}, after that {1}", 1), ("{0} and afterwards {1}", 1), ("first {0} and then {1}", 1),
-    ("{0}. after that {1}", 1), ("{0}, next {1}", 1), ("start with this, {0}, and then {1}", 1),
-)  # fmt: skip
-HELD_OUT_JOINS = (
-    ("{0}, and once you've done that {1}", 1), ("{0}, when that is finished {1}", 1),
-    ("to begin with {0}, then {1}", 1),
-)  # fmt: skip
-JOINS3 = (
-    "{0}, {1} and then {2}", "first {0}, then {1}, after that {2}", "{0}, then {1}, then {2}", "{0} and {1} and {2}",
-)  # fmt: skip
 _NOT_COMPOSED = frozenset(("stop", "pause", "resume", "cancel", "report_defect"))
 _OPENING = re.compile(
     r"(then|and|now|no|not|actually|after|also|next|or|so|but|instead|okay|ok|yes|yeah|there|i|i'd|i'm|we|it's|that|that's|"
@@ -89,7 +77,7 @@ def limits_of(turns: Iterable[TurnEntry], skills: Skills) -> dict[Slot, Limits]:
                     slot = (match[1], match[2])
                     low, high = found.get(slot, (0.0, float("inf")))
                     found[slot] = (max(low, argument.minimum), min(high, argument.maximum))
-    return {k: (low, min(high, 12) if k[0] == "count" else high) for k, (low, high) in found.items()}
+    return found
 
 
 def calls_of(plan: Plan, binding: Binding) -> list[Call]:
@@ -109,6 +97,7 @@ class Library:
         self.by_skill: dict[str, list[Single]] = {}
         self.multi: list[Single] = []
         self.parts: list[Single] = []
+        self.chain_starts: dict[str, list[Single]] = {skill: [] for skill in chains.STARTS}
         self.with_slot: dict[str, list[Single]] = {"location": [], "object": [], "person": []}
         self.numeric: list[Single] = []
         self.dialogues: list[tuple[Entry, tuple[tuple[str, ...], ...]]] = []
@@ -152,11 +141,28 @@ class Library:
         plain = not _OPENING.match(single.phrasing) and not re.search(r"[?:;.]|,.*,", single.phrasing)
         if one_call and plain and plan.calls[0][0] not in _NOT_COMPOSED and 2 <= words <= 9:
             self.parts.append(single)
+            skill, arguments = plan.calls[0]
+            starts = skill in self.chain_starts and "object" in dict(arguments)
+            if starts and chains.fits(single.phrasing) and not PRONOUN.search(single.phrasing):
+                self.chain_starts[skill].append(single)
         for kind in self.with_slot:
             if named_slots(single, kind) and "objects" not in kinds and len(plan.calls) <= 2:
                 self.with_slot[kind].append(single)
         if one_call and kinds & {"duration", "distance", "speed", "angle"}:
             self.numeric.append(single)
+
+
+def _goes_after(first: Single, then: Single) -> bool:
+    """Whether the second can be said after the first and mean what it means alone."""
+    if PRONOUN.search(then.phrasing) and not _carries_on(first, then):
+        return False
+    (before, _), (skill, arguments) = first.turn.plan.calls[0], then.turn.plan.calls[0]
+    # "Go to X and bring me Y" is one call, from X.
+    return not (before == "navigate_to" and skill == "bring" and "from" not in dict(arguments))
+
+
+def _names_place(single: Single) -> bool:
+    return any(kind in ("location", "vehicle") for kind, _ in slots(single.phrasing))
 
 
 def _carries_on(first: Single, then: Single) -> bool:
@@ -191,14 +197,14 @@ class Composer:
         return Said(segments, turn.plan.kind, calls, text, facts, (phrasing,))
 
     def composed(self) -> Said:
-        """Two or three commands in one breath; raises CannotBind."""
+        """Two to five commands in one breath; raises CannotBind."""
         rng = self.rng
-        n = 3 if rng.random() < 0.22 else 2
+        n = rng.choices((2, 3, 4, 5), (50, 30, 14, 6))[0]
         chosen: list[Single] = []
         by_skill = self.bank.by_skill
         while len(chosen) < n:
             part = rng.choice(self.bank.parts)
-            if chosen and PRONOUN.search(part.phrasing) and not _carries_on(chosen[-1], part):
+            if chosen and not _goes_after(chosen[-1], part):
                 continue
             skill = part.turn.plan.calls[0][0]
             # Big banks are drawn less often, so that every skill comes up in composed commands.
@@ -206,16 +212,39 @@ class Composer:
                 chosen.append(part)
         used: set[str] = set()
         said = [self.single(part, self.binding(part.entry, [part.phrasing], used)) for part in chosen]
-        if n == 3:
-            join = rng.choice(JOINS3)
-        else:
-            joins = HELD_OUT_JOINS if self.bank.split == "heldout" and rng.random() < 0.5 else JOINS
-            join = rng.choices([j for j, _ in joins], [w for _, w in joins])[0]
-        segments: list[Segment] = []
-        for piece in re.split(r"(\{\d\})", join):
-            segments += said[int(piece[1])].segments if re.fullmatch(r"\{\d\}", piece) else [Segment(piece)]
+        heldout = self.bank.split == "heldout"
+        segments = None
+        if n == 2 and rng.random() < 0.2 and not any(PRONOUN.search(part.phrasing) for part in chosen):
+            segments = joins.in_reverse(rng, said[0].segments, said[1].segments)
+        if segments is None:
+            segments = joins.in_order(rng, [s.segments for s in said], [s.calls[-1][0] for s in said], heldout)
         calls = [c for s in said for c in s.calls]
-        return Said([s for s in segments if s.text], "act", calls, phrasings=tuple(p.phrasing for p in chosen))
+        return Said(segments, "act", calls, phrasings=tuple(p.phrasing for p in chosen))
+
+    def chained(self) -> Said:
+        """One thing taken and carried on with in several steps; raises CannotBind."""
+        rng = self.rng
+        pattern = chains.draw_pattern(rng, self.bank.split)
+        skill = next((step for step in pattern if step in chains.STARTS), "pick")
+        parts = [p for p in self.bank.chain_starts[skill] if "visit" not in pattern or not _names_place(p)]
+        if not parts:
+            raise CannotBind("command to begin with")
+        start = rng.choice(parts)
+        binding = self.binding(start.entry, [start.phrasing])
+        call = calls_of(start.turn.plan, binding)[0]
+        made = chains.utter(rng, self.bank.split, pattern, start.phrasing, call, binding, call[1]["object"])
+        return Said(made[0], "act", made[1], phrasings=made[2])
+
+    def overheard(self) -> Said:
+        """What would be a command, said to somebody else or about somebody: ignored; raises CannotBind."""
+        rng = self.rng
+        part = rng.choice(self.bank.parts)
+        binding = self.binding(part.entry, [part.phrasing])
+        command = binding.utter(part.phrasing)
+        known = [p for p in self.site.people if not p.article and p.id not in binding.used]
+        stranger = not known or rng.random() < 0.3
+        name = choose(rng, self.site.pool, "names") if stranger else rng.choice(rng.choice(known).names)
+        return Said(overheard.said(rng, command, name, self.bank.split), "ignore", phrasings=(part.phrasing,))
 
     def unknown(self) -> Said:
         """A command that names something the site does not have: refused; raises CannotBind."""

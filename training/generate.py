@@ -29,11 +29,11 @@ from training.sites import draw
 from training.slots import Binding, CannotBind
 from training.world import World, fact_order
 
-KIND_WEIGHTS = {"act": 0.575, "answer": 0.12, "clarify": 0.085, "refuse": 0.095, "ignore": 0.125}
+KIND_WEIGHTS = {"act": 0.55, "answer": 0.11, "clarify": 0.085, "refuse": 0.09, "ignore": 0.165}
 SKILL_WEIGHTS = {
     "navigate_to": 3.0, "bring": 2.5, "report_defect": 2.5, "pick": 2.0, "place": 2.0, "load": 1.3, "unload": 1.3,
     "say": 1.3, "inspect": 1.3, "find": 1.3, "patrol": 1.3, "count": 1.2, "move": 1.2, "turn": 1.2, "wait": 1.2,
-    "guide": 1.2, "stop": 0.7, "pause": 0.7, "resume": 0.7, "cancel": 0.8, "dock": 0.8, "undock": 0.8,
+    "guide": 1.2, "stop": 0.9, "pause": 0.9, "resume": 0.9, "cancel": 0.9, "dock": 0.8, "undock": 0.8,
 }  # fmt: skip
 # An answer that tells what is not known fits only where that fact was not told before.
 UNTOLD = {
@@ -89,13 +89,13 @@ class _Conversation:
         self.turns: list[dict[str, Any]] = []
 
     def _draw_skills(self, rng: random.Random) -> list[str]:
-        """All skills, or a subset in any order."""
+        """All skills or a subset, in the order of the file or any."""
         names = list(self.g.names)
         if rng.random() < 0.25:
-            kept = set(rng.sample(names, rng.randint(8, 24))) | {"stop"}
+            kept = set(rng.sample(names, rng.randint(6, 26))) | {"stop"}
             names = [n for n in names if n in kept]
-            if rng.random() < 0.5:
-                rng.shuffle(names)
+        if rng.random() < (0.12 if len(names) == len(self.g.names) else 0.55):
+            rng.shuffle(names)
         return names
 
     def build(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class _Conversation:
         while len(self.turns) < target:
             self._some(self.rng.choices(kinds, weights)[0], target - len(self.turns) + 2)
         out: dict[str, Any] = {"id": self.id, "site": self.site.data, "turns": self.turns}
-        if len(self.listed) < len(self.g.names):
+        if self.listed != self.g.names:
             out["skills"] = self.listed
         return out
 
@@ -135,10 +135,14 @@ class _Conversation:
             return made
         if kind == "clarify" and x < 0.25:
             return self.composer.ambiguous()
+        if kind == "ignore" and x < 0.3:
+            return self.composer.overheard()
         pool = self.bank.by_kind[kind]
         if not pool:
             raise CannotBind(kind)
         single = rng.choice(pool)
+        if kind == "ignore" and "{" not in single.phrasing and rng.random() < 0.3:
+            single = rng.choice(pool)  # talk that names things of the site is the harder
         if self._claims_untold(single):
             raise CannotBind("fact that is known")
         if kind in ("answer", "clarify") and needs_missing_skill(single.turn.plan.text, self.available):
@@ -148,9 +152,11 @@ class _Conversation:
 
     def _act(self, x: float) -> Said:
         rng = self.rng
-        if x < 0.13 and self.bank.parts:
+        if x < 0.14 and self.bank.parts:
             said = self.composer.composed()
-        elif x < 0.22 and self.bank.multi:
+        elif x < 0.19:
+            said = self.composer.chained()
+        elif x < 0.3 and self.bank.multi:
             said = self.composer.single(rng.choice(self.bank.multi))
         else:
             name = rng.choices(self.g.act_names, self.g.act_weights)[0]
@@ -256,6 +262,8 @@ class _Conversation:
             unplaced = name != "place" and "location" in known and "location" not in arguments
             if unplaced and HERE.search(text) and ("location" in self.world.told or "location" in facts):
                 raise CannotBind("place that is known")
+            if name == "attach":
+                holds = None
             if name in ("pick", "place", "bring", "load", "unload"):
                 holds = arguments["object"] if name == "pick" else "nothing" if name == "place" else None
 

@@ -24,7 +24,7 @@ class Bound:
 
 # SI limits of a slot that its skill does not narrow.
 DEFAULT_LIMITS: dict[str, Limits] = {
-    "count": (2, 12),
+    "count": (2, 100),
     "duration": (1, 7200),
     "distance": (0.01, 2),
     "speed": (0.05, 1.5),
@@ -46,8 +46,9 @@ def quantities(kind: str, low: float, high: float) -> tuple[Bound, ...]:
 
 
 def _counts() -> Values:
-    special = {2: ("a couple of",), 6: ("half a dozen",), 12: ("a dozen",)}
-    return [(n, _value(str(n), str(n), number_words(n), number_words(n), *special.get(n, ()))) for n in range(2, 13)]
+    special = {2: ("a couple of",), 6: ("half a dozen",), 12: ("a dozen",), 24: ("two dozen",)}
+    numbers = (*range(2, 13), 15, 20, 24)
+    return [(n, _value(str(n), str(n), number_words(n), number_words(n), *special.get(n, ()))) for n in numbers]
 
 
 def _durations() -> Values:
@@ -58,8 +59,8 @@ def _durations() -> Values:
         out.append((n, _value(f"{n} s", f"{n} seconds", f"{w} seconds", f"{w} seconds", f"{n} secs", f"{w} secs")))
     out.append((30, _value("30 s", "30 seconds", "half a minute", "thirty seconds")))
     out.append((60, _value("1 min", "1 minute", "a minute", "one minute", "one min")))
-    out.append((90, _value("90 s", "90 seconds", "a minute and a half", "one and a half minutes", "ninety seconds")))
-    out.append((150, _value("150 s", "2.5 minutes", "two and a half minutes", "two and a half minutes")))
+    out.append((90, _value("1.5 min", "1.5 minutes", "a minute and a half", "one and a half minutes")))
+    out.append((150, _value("2.5 min", "2.5 minutes", "two and a half minutes", "two and a half minutes")))
     for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 45, 50, 60, 90):
         w = number_words(n)
         forms = (f"{n} minutes", f"{w} minutes", f"{w} minutes", f"{n} min", f"{w} mins")
@@ -69,7 +70,7 @@ def _durations() -> Values:
     out.append((1800, _value("30 min", "30 minutes", "half an hour", "half an hour", "thirty minutes")))
     out.append((2700, _value("45 min", "45 minutes", "three quarters of an hour", "forty five minutes")))
     out.append((3600, _value("1 h", "1 hour", "an hour", "one hour")))
-    out.append((5400, _value("90 min", "1.5 hours", "an hour and a half", "one and a half hours", "ninety minutes")))
+    out.append((5400, _value("1.5 h", "1.5 hours", "an hour and a half", "one and a half hours")))
     out.append((7200, _value("2 h", "2 hours", "two hours", "a couple of hours")))
     out += [(3600 * n, _value(f"{n} h", f"{n} hours", f"{number_words(n)} hours")) for n in (3, 4, 5, 6, 8, 10, 12, 24)]
     return out

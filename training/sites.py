@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,8 +13,13 @@ import yaml
 
 from nano_agent_ros.resources import site_path
 from training.names import canonical, number_words, slug
-from training.words import Family, Word, alike, choose, plural
+from training.words import Family, Word, alike, choose, plural, sharing, surnames
 
+NUMBERED = (
+    "tote", "bin", "pallet", "order", "part", "kit", "batch", "lot", "sample", "crate", "box", "cart", "trolley",
+    "tray", "job", "container", "drum", "cage", "trailer", "case",
+)  # fmt: skip
+_SMALL = frozenset(("of", "and", "the", "in", "out"))
 _SHIPPED_SHARE = 0.06  # of the sites that training draws are the one that ships
 
 
@@ -45,6 +50,7 @@ class RandomSite:
     families: tuple[Family, ...]
     taken: frozenset[str]
     heads: dict[str, list[Entity]] = field(default_factory=dict)
+    ordinal: frozenset[str] = frozenset()  # families numbered 1, 2, 3 …: "the second dock" is dock 2
 
     @property
     def open_locations(self) -> list[Entity]:
@@ -57,9 +63,9 @@ class RandomSite:
         return next((e.id for e in entities if any(canonical(n) == canonical(name) for n in e.names)), "")
 
     def name_of(self, ident: str) -> str:
-        """The name by which the robot calls an id."""
-        entities = (*self.locations, *self.objects, *self.people)
-        return next((e.names[0] for e in entities if e.id == ident), ident)
+        """The name by which the robot calls an id, as the site file writes it."""
+        groups = (self.data[g] for g in ("locations", "objects", "people"))
+        return next((str(g[ident]["aliases"][0]) for g in groups if ident in g), ident)
 
     def unknown(self, rng: random.Random, kind: str) -> str:
         """A plausible name of a location, object or person that this site does not have."""
@@ -183,9 +189,14 @@ def _site(
         for h, es in heads.items()
         if len(es) > 1 and canonical(h) not in listed and len({groups[e.id] for e in es}) == 1 and not h[-1].isdigit()
     }
+    numbers: dict[str, list[str]] = {}
+    for entity in everything:
+        numbers.setdefault(entity.family, []).append(entity.names[0].rpartition(" ")[2])
+    ordinal = {f for f, labels in numbers.items() if f and set(labels) == {str(i + 1) for i in range(len(labels))}}
     return RandomSite(
-        data, pool, tuple(locations), tuple(objects), tuple(people), tuple(families), frozenset(taken), heads
-    )
+        data, pool, tuple(locations), tuple(objects), tuple(people), tuple(families), frozenset(taken), heads,
+        frozenset(ordinal),
+    )  # fmt: skip
 
 
 def _label(rng: random.Random, family: str, largest: int) -> str:
@@ -196,9 +207,11 @@ def _label(rng: random.Random, family: str, largest: int) -> str:
 
 
 def _draw_locations(rng: random.Random, pool: str, taken: _Names, families: list[Family]) -> list[Entity]:
-    target = min(24, max(4, int(rng.gammavariate(3.0, 3.6))))
+    target = rng.randint(20, 40) if rng.random() < 0.04 else min(26, max(3, int(rng.gammavariate(2.7, 3.4))))
     out: list[Entity] = []
     n_families = rng.choice((0, 1, 1, 2, 2, 3, 4))
+    spelled = rng.random() < 0.05  # a site file that says "dock four" and never "dock 4"
+    word: Word
     while len(out) < target and len(families) < n_families:
         family = choose(rng, pool, "families")
         if not families and not family.vehicle and rng.random() < 0.75:
@@ -214,19 +227,37 @@ def _draw_locations(rng: random.Random, pool: str, taken: _Names, families: list
                 others.append(f"{family.name} {number_words(int(label))}")
                 others += [f"{w} {number_words(int(label))}" for w in family.also]
             names = _aliases(rng, name, others)
+            if spelled and label.isdigit():
+                names = (f"{family.name} {number_words(int(label))}",)
             if taken.free(names):
                 taken.take(names)
                 out.append(Entity("", names, vehicle=family.vehicle, family=family.name))
+    neighbour = ""
     while len(out) < target:
-        word: Word = choose(rng, pool, "places")
+        word = rng.choice(sharing(neighbour, pool)) if neighbour else choose(rng, pool, "places")
+        neighbour = rng.choice(word.names[0].split()) if rng.random() < 0.25 else ""
         names = _aliases(rng, word.names[0], word.names[1:])
         if rng.random() < 0.15:
             names = (*names[1:], names[0])
         if taken.free(word.names):
             taken.take(word.names)
             out.append(Entity("", names, article=word.article))
+    if rng.random() < 0.06:
+        out += _coded_places(rng, taken)
     if rng.random() < 0.5:
         rng.shuffle(out)
+    return out
+
+
+def _coded_places(rng: random.Random, taken: _Names) -> list[Entity]:
+    """Places that have only a code for a name: A12, K3, 204."""
+    letters = rng.choice(("A", "B", "K", "AB", "ST", "XYZ", ""))
+    out = []
+    for _ in range(rng.choice((1, 2, 3, 4, 6))):
+        code = f"{rng.choice(letters)}{rng.randint(1, 60)}" if letters else f"{rng.randint(101, 420)}"
+        if taken.free([code]):
+            taken.take([code])
+            out.append(Entity("", (code,)))
     return out
 
 
@@ -250,8 +281,9 @@ def _aliases(rng: random.Random, name: str, others: Sequence[str]) -> tuple[str,
 
 
 def _draw_objects(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
-    target = min(16, max(3, int(rng.gammavariate(3.0, 2.6))))
-    out: list[Entity] = []
+    x = rng.random()
+    target = 0 if x < 0.02 else rng.randint(14, 30) if x < 0.05 else min(16, max(1, int(rng.gammavariate(2.6, 2.5))))
+    out: list[Entity] = _numbered_objects(rng, taken) if target > 2 and rng.random() < 0.13 else []
     head = ""
     tries = 0
     while len(out) < target and tries < 400:
@@ -273,11 +305,27 @@ def _draw_objects(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
     return out
 
 
+def _numbered_objects(rng: random.Random, taken: _Names) -> list[Entity]:
+    """Things told apart by a number: tote 12, tote 17; order 4711."""
+    name = rng.choice(NUMBERED)
+    largest = rng.choice((9, 20, 99, 99, 9999)) if name in ("order", "part", "lot", "job", "batch") else 30
+    out = []
+    for number in rng.sample(range(1, largest + 1), rng.choice((2, 2, 3, 4))):
+        names = (f"{name} {number}",)
+        if taken.free(names):
+            taken.take(names)
+            cart = name in ("cart", "trolley", "trailer", "wagon")
+            out.append(Entity("", names, names, mass=True, cart=cart, family=name))
+    return out
+
+
 def _draw_people(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
     out: list[Entity] = []
-    for _ in range(rng.choice((0, 1, 2, 2, 3, 3, 4, 5, 6))):
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, rng.randint(0, 10)))):
         if rng.random() < 0.75:
             names, article = (choose(rng, pool, "names"),), False
+            if rng.random() < 0.12:
+                names = (f"{names[0]} {rng.choice(surnames())}", names[0])
         else:
             role = choose(rng, pool, "roles")
             names, article = role.names[: rng.choice((1, 2))], True
@@ -323,16 +371,33 @@ def _yaml(
     """The mapping that a site file would hold. Closed places lie together at x >= 100 m, inside one polygon."""
     data: dict[str, Any] = {"site": "random", "frame_id": "map", "locations": {}}
     articles = rng.random() < 0.25
+    look = _look(rng)
     for i, e in enumerate(locations):
         x, y = 4.0 * (i % 6) + (100.0 if e.no_go else 0.0), 4.0 * (i // 6)
-        first, *rest = e.names
+        first, *rest = map(look, e.names)
         names = [first, *(f"the {n}" if articles and e.article else n for n in rest)]
         data["locations"][e.id] = {"aliases": names, "pose": [x, y, rng.choice((0.0, 1.57, -1.57, 3.14))]}
         if e.no_go:
             data["locations"][e.id]["zone"] = "closed"
-    data["objects"] = {e.id: {"aliases": list(e.names)} for e in objects}
+    data["objects"] = {e.id: {"aliases": [look(n) for n in e.names]} for e in objects}
     data["people"] = {e.id: {"aliases": list(e.names)} for e in people}
     if any(e.no_go for e in locations):
         polygon = [[90.0, -10.0], [200.0, -10.0], [200.0, 40.0], [90.0, 40.0]]
         data["zones"] = {"closed": {"policy": "no_go", "polygon": polygon}}
     return data
+
+
+def _look(rng: random.Random) -> Callable[[str], str]:
+    """How the writer of a site file spells names; people say them all the same."""
+    x = rng.random()
+    if x < 0.72:
+        return str
+    if x < 0.82:
+        return lambda name: " ".join(w if w in _SMALL else w[:1].upper() + w[1:] for w in name.split())
+    if x < 0.87:
+        return lambda name: name[:1].upper() + name[1:]
+    if x < 0.895:
+        return str.upper
+    if x < 0.97:
+        return lambda name: re.sub(r" (?=[A-Z]?\d+$|[A-Z]$)", "-", name)
+    return lambda name: re.sub(r" (?=\d+$)", " #", name)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from training.banks import SLOT
-from training.names import number_words
-from training.quantities import DEFAULT_LIMITS, Bound, Limits, quantities
+from training.names import NUMBER_OF, ORDINALS, number_words, plain
+from training.numbers import draw_quantity
+from training.quantities import DEFAULT_LIMITS, Bound, Limits
 from training.sites import Entity, RandomSite
 from training.words import values
 
@@ -20,6 +21,8 @@ _DETERMINERS = frozenset((
     "any", "another", "one", "each", "every", "no", "which", "what", "other", "same", "next", "last", "two",
     "three", "more", "of",
 ))  # fmt: skip
+
+_SPELLED = re.compile(rf"\b(?:{'|'.join(sorted(NUMBER_OF, key=len, reverse=True))})$")
 
 
 class CannotBind(Exception):
@@ -114,11 +117,10 @@ class Binding:
         if kind == "battery":
             value = str(rng.randint(5, 100))
             return Bound(value, value, (value,))
-        low, high = self.limits.get(slot, DEFAULT_LIMITS[kind])
-        choices_ = quantities(kind, low, high)
-        if not choices_:
+        bound = draw_quantity(rng, kind, self.limits.get(slot, DEFAULT_LIMITS[kind]))
+        if bound is None:
             raise CannotBind(kind)
-        return rng.choice(choices_)
+        return bound
 
     def _entities(self, kind: str, number: str) -> list[Entity]:
         if kind == "location":
@@ -132,23 +134,42 @@ class Binding:
         return [e for e in self.site.objects if not e.mass or number not in self.countable]
 
     def say_number(self, name: str) -> str:
-        """Digits of a name as words, or as they are."""
+        """Digits of a name as words, or as they are; hyphens and number signs as nothing."""
+        rng = self.rng
+        if rng.random() < 0.9:
+            name = " ".join(re.sub(r"[-#/]+", " ", name).split()) or name
         if not any(c.isdigit() for c in name):
-            return name
-        if self.rng.random() < self.words:
-            name = re.sub(r"[A-Z]?\d+", lambda m: _spell(m[0]), name)
-        elif self.rng.random() < 0.3:
+            if not _SPELLED.search(name) or rng.random() < self.words:
+                return name
+            return _SPELLED.sub(lambda m: str(NUMBER_OF[m[0]]), name)
+        if rng.random() < self.words:
+            name = re.sub(r"[A-Z]?\d+", lambda m: _spell(m[0], rng), name)
+        elif rng.random() < 0.3:
             name = re.sub(r"\b([A-Z])(\d+)", r"\1 \2", name)
-        if self.rng.random() < 0.03:
-            name = re.sub(r" (?=\d+$)", " number ", name)
+        if (x := rng.random()) < 0.07:
+            sign = " number " if x < 0.05 else rng.choice((" no. ", " no ", " #"))
+            name = re.sub(r" (?=\d+$)", sign, name)
+            name = re.sub(r" (?=(?:[a-z]+ty )?[a-z]+$)", " number ", name) if _SPELLED.search(name) else name
         return name
+
+    def _ordinal(self, entity: Entity) -> str:
+        """ "second dock" for dock 2, where docks are numbered from 1 without a gap; else empty."""
+        label = entity.names[0].rpartition(" ")[2]
+        if entity.family not in self.site.ordinal or not label.isdigit() or int(label) > len(ORDINALS):
+            return ""
+        return f"{ORDINALS[int(label) - 1]} {entity.family}"
 
     def _spoken(self, bound: Bound, slot: Slot) -> str:
         rng = self.rng
         if bound.entity:
             entity = bound.entity
+            if slot[0] in ("location", "vehicle") and rng.random() < 0.06 and (ordinal := self._ordinal(entity)):
+                return ordinal
             which = 0 if rng.random() < 0.55 else rng.randrange(len(entity.names))
-            return self.say_number((entity.plurals if slot[0] == "objects" else entity.names)[which])
+            name = (entity.plurals if slot[0] == "objects" else entity.names)[which]
+            if not name.isascii() and rng.random() < 0.7:
+                name = plain(name)  # how speech recognition writes José
+            return self.say_number(name)
         if slot[0] == "defect":
             return rng.choice(values()["defects"][bound.plan])
         if len(bound.forms) == 1:
@@ -192,12 +213,16 @@ class Binding:
             return rng.choice(values()["mass_defects"][bound.plan])
         if entity is None:
             return text
-        if slot[0] in ("location", "vehicle", "person"):
-            if previous == "the" and not entity.article and rng.random() < 0.9:
+        if (kind := slot[0]) in ("location", "vehicle", "person"):
+            if previous == "the" and not entity.article and not _ordinal_first(text) and rng.random() < 0.9:
                 before[-1] = replace(before[-1], text=last.rstrip()[:-3])
-            elif entity.article and previous not in _DETERMINERS and (last or slot[0] != "person"):
+            elif (
+                (entity.article or _ordinal_first(text)) and previous not in _DETERMINERS and (last or kind != "person")
+            ):
                 return f"the {text}" if rng.random() < 0.8 else text
-        elif slot[0] in ("object", "cart") and last.endswith(" ") and previous not in _DETERMINERS:
+        elif kind in ("object", "cart") and previous == "the" and entity.family and rng.random() < 0.6:
+            before[-1] = replace(before[-1], text=last.rstrip()[:-3])
+        elif kind in ("object", "cart") and last.endswith(" ") and previous not in _DETERMINERS:
             bare = previous.isalpha() and rng.random() < 0.5
             return f"the {text}" if bare and (len(before) < 2 or before[-2].slot != ("count", "")) else text
         return text
@@ -237,10 +262,18 @@ class Binding:
         return int(value) if value.isdigit() else value
 
 
-def _spell(code: str) -> str:
+def _spell(code: str, rng: random.Random) -> str:
     if code[0].isalpha():
-        return f"{code[0]} {number_words(int(code[1:]))}"
-    return number_words(int(code)) if int(code) < 1000 else code
+        return f"{code[0]} {_spell(code[1:], rng)}"
+    n = int(code)
+    if n < 100 and not code.startswith("0"):
+        return number_words(n)
+    # Longer numbers of rooms and parts are said digit by digit.
+    return " ".join(number_words(int(d)) for d in code) if len(code) < 6 else code
+
+
+def _ordinal_first(text: str) -> bool:
+    return text.partition(" ")[0] in ORDINALS
 
 
 def _count_form(text: str, following: str) -> str:

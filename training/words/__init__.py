@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from rapidfuzz import fuzz
 
 T = TypeVar("T")
+ALIKE = 60.0  # percent of letters that words said and heard have in common
 HELD_OUT_OF = 8  # one name in eight is for held-out sites
 
 
@@ -129,3 +131,33 @@ def alike(head: str, pool: str) -> tuple[Word, ...]:
     train, kept = pools()
     objects = train.objects + (kept.objects if pool == "heldout" else ())
     return tuple(w for w in objects if w.names[0].split()[-1] == head)
+
+
+@cache
+def sharing(word: str, pool: str) -> tuple[Word, ...]:
+    """Places whose name has a word in common: packing station, packing table."""
+    train, kept = pools()
+    places = train.places + (kept.places if pool == "heldout" else ())
+    return tuple(p for p in places if word in p.names[0].split()) or places
+
+
+@cache
+def surnames() -> tuple[str, ...]:
+    """Family names, which a site file may write after a first name."""
+    return tuple(read("people")["surnames"].split())
+
+
+@cache
+def heard() -> dict[str, tuple[str, ...]]:
+    """What a small Whisper heard for what was said (written by training.heard); empty where there is no table.
+
+    Only what still sounds like it: a name that cannot be recognised must not be learned as that name.
+    """
+    if not (Path(__file__).parent / "heard.yaml").exists():
+        return {}
+    out: dict[str, tuple[str, ...]] = {}
+    for said, found in (read("heard") or {}).items():
+        kept = tuple(str(h) for h in found if fuzz.ratio(str(said), str(h)) >= ALIKE)
+        if kept:
+            out[str(said)] = kept
+    return out

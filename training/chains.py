@@ -1,0 +1,85 @@
+"""Commands that go on with one thing: "pick up the box at dock 2, take it to the lab, put it down there and wait"."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+from training import joins
+from training.banks import SLOT, held_out, slots
+from training.slots import Binding, CannotBind, Segment
+from training.words import read
+
+Call = tuple[str, dict[str, str]]
+
+PATTERNS = (
+    (("pick", "take", "there"), 6), (("pick", "at"), 3), (("pick", "take", "wait"), 3), (("pick", "at", "back"), 3),
+    (("pick", "take", "there", "back"), 3), (("pick", "take", "there", "charge"), 2), (("pick", "look", "take"), 2),
+    (("pick", "look", "take", "there"), 2), (("visit", "pick", "take"), 3), (("visit", "pick", "take", "there"), 4),
+    (("visit", "pick", "at"), 3), (("visit", "pick", "look", "at"), 1), (("pick", "take", "wait", "there"), 1),
+    (("visit", "pick", "take", "there", "back"), 2), (("visit", "pick", "take", "there", "charge"), 1),
+    (("pick", "at", "charge"), 2), (("pick", "take", "there", "wait"), 2), (("attach", "tow"), 2),
+    (("attach", "tow", "uncouple"), 4), (("visit", "attach", "tow", "uncouple"), 2), (("attach", "tow", "wait"), 1),
+    (("attach", "tow", "uncouple", "back"), 2), (("attach", "tow", "uncouple", "charge"), 1),
+    (("visit", "wait", "back"), 1),
+)  # fmt: skip
+STARTS = ("pick", "attach")
+
+
+@cache
+def clauses(split: str) -> dict[str, tuple[str, ...]]:
+    """The clauses of one split by what they mean."""
+    chosen = {
+        name: tuple(c for c in lines if held_out(c) == (split == "heldout")) for name, lines in read("clauses").items()
+    }
+    return {name: kept for name, kept in chosen.items() if kept}
+
+
+def draw_pattern(rng: random.Random, split: str) -> tuple[str, ...]:
+    """The steps of one chain, all of which this split has words for; raises CannotBind."""
+    pattern = rng.choices([p for p, _ in PATTERNS], [w for _, w in PATTERNS])[0]
+    known = clauses(split)
+    if any(step not in known and step not in STARTS for step in pattern):
+        raise CannotBind("clause")
+    return pattern
+
+
+def utter(
+    rng: random.Random, split: str, pattern: tuple[str, ...], start: str, call: Call, binding: Binding, thing: str
+) -> tuple[list[Segment], list[Call], tuple[str, ...]]:
+    """Segments, calls and phrasings of a chain.
+
+    `start` is the phrasing that takes the thing and `call` what it means, both bound by `binding`; `thing` is the id
+    that "it" stands for afterwards (empty where the pattern takes none). Raises CannotBind.
+    """
+    known = clauses(split)
+    said: list[list[Segment]] = []
+    calls: list[Call] = []
+    phrasings: list[str] = []
+    for step in pattern:
+        phrasing = start if step in STARTS else rng.choice(known[step])
+        said.append(binding.utter(phrasing))
+        calls.append(call if step in STARTS else _call(step, phrasing, binding, thing))
+        phrasings.append(phrasing)
+    return joins.in_order(rng, said, [name for name, _ in calls], split == "heldout"), calls, tuple(phrasings)
+
+
+def fits(phrasing: str) -> bool:
+    """Whether "it" can stand for what the phrasing takes: one thing, not several."""
+    kinds = {kind for kind, _ in slots(phrasing)}
+    return bool(kinds & {"object", "cart"}) and not kinds & {"count", "objects"}
+
+
+def _call(step: str, phrasing: str, binding: Binding, thing: str) -> Call:
+    place = next((binding.get((m[1], m[2])).plan for m in SLOT.finditer(phrasing) if m[1] == "location"), "")
+    if step in ("take", "tow", "back", "visit"):
+        return "navigate_to", {"location": place}
+    if step in ("there", "at"):
+        return "place", {"object": thing, "location": place or binding.get(("location", "8")).plan}
+    if step == "look":
+        return "inspect", {"object": thing}
+    if step == "wait":
+        return "wait", {"duration": binding.get(("duration", "")).plan}
+    if step == "charge":
+        return "dock", {}
+    return "detach", {"object": thing}

@@ -252,6 +252,7 @@ def test_what_needs_confirmation_waits_for_a_yes(bench, tmp_path):
         ("site", "locations: [unclosed", "line 1"),
         ("site", "locations: {}", "at least one location"),
         ("skills", "skills: {fly: {}}", "description"),
+        ("thinking", 9, "no thinking to switch on"),
     ],
 )
 def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(bench, tmp_path, parameter, content, words):
@@ -260,7 +261,7 @@ def test_an_agent_that_cannot_be_configured_says_why_and_can_be_mended(bench, tm
     if parameter in ("site", "skills"):
         value = str(tmp_path / f"{parameter}.yaml")
         Path(value).write_text(content)
-    good = {"model": "", "engine": "native", "skills": "", "site": "warehouse"}
+    good = {"model": "", "engine": "native", "skills": "", "site": "warehouse", "thinking": 0}
     node = bench.add(AgentNode, up=False, **{**good, parameter: value})
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     wait_for(lambda: states and states[-1].state == AgentState.ERROR, "the state ERROR")

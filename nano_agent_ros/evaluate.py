@@ -233,6 +233,3 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(f"tokens per turn: {spent}")
     lines.append("latency per turn: " + ", ".join(f"{k} {v * 1000:.1f} ms" for k, v in latency.items()))
     return "\n".join(lines)
-
-
-

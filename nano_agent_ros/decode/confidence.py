@@ -18,6 +18,7 @@ from nano_agent_ros.errors import ConfigError
 FILE = "confidence.json"
 FORMAT = "nano_agent_ros confidence"
 LEAST = 1e-6  # probabilities nearer to 0 or 1 than this say no more
+MOST_ODDS = 700.0  # log odds whose exponential a float holds
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Confidence:
         """Probability in [0, 1] that a call is right whose chosen tokens have this probability; grows with it."""
         if self.scale == 1.0 and self.offset == 0.0:
             return probability
-        return 1.0 / (1.0 + math.exp(-(self.scale * logit(probability) + self.offset)))
+        odds = self.scale * logit(probability) + self.offset
+        return 1.0 / (1.0 + math.exp(-odds)) if odds > -MOST_ODDS else 0.0
 
 
 def logit(probability: float) -> float:

@@ -1,8 +1,8 @@
-"""Chat templates with the structure of the published ones, and tokenizers with their control tokens, for tests.
+"""Chat templates that render as the published ones do, and tokenizers with their control tokens, for tests.
 
-Written for these tests: they render what the published templates render for the conversations that this package has
-(system message, tools, user, calls, results), in the same order and with the same white space, and leave out the rest
-(documents, broken thoughts, a final message to continue).
+Written for these tests: for the conversations that this package has (system message, user, calls, thoughts, results)
+they render what the published templates render, to the character, and leave out the rest (broken thoughts, a final
+message to continue); the list of tools is shorter. Held against which ones: docs/decoding.md.
 """
 
 from __future__ import annotations
@@ -99,6 +99,35 @@ NANO_V2 = """
 {%- endif %}
 """
 
+# Other templates of the same two dialects that are published or handed round
+VARIANTS = {
+    # Nemotron 3 Nano Omni: the variable, and words in messages that win over it
+    "nemotron_3 switched by words": NEMOTRON_3.replace(
+        "{%- set ns = ",
+        """{%- set said = namespace(thinking=enable_thinking) %}
+{%- for m in messages if m.role in ('user', 'system') %}
+    {%- if '/think' in m.content %}{% set said.thinking = true %}
+    {%- elif '/no_think' in m.content %}{% set said.thinking = false %}{% endif %}
+{%- endfor %}
+{%- set ns = """,
+    )
+    .replace("messages[0].content }}", "messages[0].content.replace('/think', '').replace('/no_think', '') }}")
+    .replace("if enable_thinking else", "if said.thinking else"),
+    # Nemotron Nano 9B v2 Japanese: the variable enable_thinking, no words
+    "nano_v2 switched by a variable": NANO_V2.replace(
+        "'<think>\\n' if ns.thinking else '<think></think>'",
+        "'<think></think>' if enable_thinking is defined and not enable_thinking else '<think>\\n'",
+    )
+    .replace(".replace('/think', '').replace('/no_think', '')", "")
+    .replace("'/think' in m.content", "false")
+    .replace("'/no_think' in m.content", "false"),
+    # the copy of the v2 template that comes with llama.cpp: an empty line after turns and results, and in a thought
+    "nano_v2 with empty lines": NANO_V2.replace("<SPECIAL_12>\\n'", "<SPECIAL_12>\\n\\n'")
+    .replace("]</TOOL_RESPONSE>\\n'", "]</TOOL_RESPONSE>\\n\\n'")
+    .replace("{{- '\\n' }}", "{{- '\\n\\n' }}")
+    .replace("'<think>\\n'", "'<think>\\n\\n'"),
+}
+
 CONTROL_3 = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", "<think>", "</think>",
              "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]  # fmt: skip
 CONTROL_V2 = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<SPECIAL_10>", "<SPECIAL_11>", "<SPECIAL_12>"]
@@ -108,7 +137,7 @@ TAGS_V2 = ["<think>", "</think>", "<TOOLCALL>", "</TOOLCALL>", "<TOOL_RESPONSE>"
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 TEXT = [
-    'Go to dock 3, please.\n<parameter=location>\ndock_3\n</parameter>\n</function>\n<function=navigate_to>\n',
+    "Go to dock 3, please.\n<parameter=location>\ndock_3\n</parameter>\n</function>\n<function=navigate_to>\n",
     '[{"name": "navigate_to", "arguments": {"location": "dock_3"}}, {"name": "wait", "arguments": {}}]</TOOLCALL>\n',
     "battery: 62; carrying: pallet; location: dock_3\nUser\nAssistant\nSystem\n<think></think>\n<TOOLCALL>[",
     "You can use the following tools to assist the user if required: bring the blue bin, and wait 2 minutes!\n",
@@ -116,8 +145,11 @@ TEXT = [
 
 
 def checkpoint(folder: Path, kind: str) -> Path:
-    """Write tokenizer, template and settings of a kind (nemotron_3, nano_v2, nano_v2 with tags as tokens) to folder."""
-    three = kind == "nemotron_3"
+    """Write tokenizer, template and settings of a kind to folder.
+
+    Kinds are nemotron_3, nano_v2, nano_v2 with tags as tokens, and VARIANTS.
+    """
+    three = kind.startswith("nemotron_3")
     control = CONTROL_3 if three else CONTROL_V2 + (TAGS_V2 if "tokens" in kind else [])
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -132,9 +164,13 @@ def checkpoint(folder: Path, kind: str) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     eos = "<|im_end|>" if three else "<SPECIAL_12>"
     settings = {"eos_token": eos, "tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False}
+    template = VARIANTS.get(kind, NEMOTRON_3 if three else NANO_V2)
     if three:
-        (folder / "chat_template.jinja").write_text(NEMOTRON_3, encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     else:
-        settings["chat_template"] = NANO_V2
+        settings["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    ends = ["</s>", "<|im_end|>"] if three else ["</s>", "<SPECIAL_11>", "<SPECIAL_12>"]
+    ids = {"bos_token_id": tokenizer.token_to_id("<s>"), "eos_token_id": [tokenizer.token_to_id(end) for end in ends]}
+    (folder / "generation_config.json").write_text(json.dumps(ids), encoding="utf-8")
     return folder

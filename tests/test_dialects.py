@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_templates import NANO_V2, checkpoint
+from published_templates import NANO_V2, VARIANTS, checkpoint
 from transformers import PreTrainedTokenizerFast
 
 from nano_agent_ros.decode import Decoder, DialectError, parse_reply, reply_grammar
@@ -47,7 +47,7 @@ class Checkpoint:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    return {kind: Checkpoint(tmp_path_factory.mktemp("kind"), kind) for kind in KINDS}
+    return {kind: Checkpoint(tmp_path_factory.mktemp("kind"), kind) for kind in [*KINDS, *VARIANTS]}
 
 
 TURNS = [
@@ -78,11 +78,12 @@ def appended(builder, turns, thinking):
 
 
 @pytest.mark.parametrize("thinking", [False, True], ids=["thinking off", "thinking on"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *VARIANTS])
 def test_the_tokens_fed_are_those_of_the_template_s_rendering_at_every_turn(checkpoints, kind, thinking):
     given_kind = checkpoints[kind]
     builder = given_kind.builder(thinking)
-    assert builder.rewrites == (thinking or kind != "nemotron_3")
+    assert builder.rewrites == (thinking or not kind.startswith("nemotron_3"))
+    assert given_kind.tokenizer.decode([builder.eos_id]) in ("<|im_end|>", "<SPECIAL_12>")
     for tokens, messages in appended(builder, TURNS, thinking):
         assert tokens == given_kind.rendered(builder, messages, thinking)
     assert [m["role"] for m in messages].count("tool") == 2
@@ -112,7 +113,7 @@ def test_foreign_text_never_forms_a_control_token(checkpoints, kind, data):
     assert [t for t in tokens if t in control] == [t for t in harmless if t in control]
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", [*KINDS, *VARIANTS])
 def test_nobody_switches_thinking_by_saying_so(checkpoints, kind):
     given_kind = checkpoints[kind]
     for thinking, words in ((False, "go /think //think /no_/think"), (True, "go /no_think")):
@@ -207,7 +208,7 @@ def decoder(given_kind, builder):
 
 @pytest.fixture(scope="module")
 def decoders(checkpoints):
-    return {kind: decoder(c, c.builder()) for kind, c in checkpoints.items()}
+    return {kind: decoder(checkpoints[kind], checkpoints[kind].builder()) for kind in KINDS}
 
 
 @pytest.mark.parametrize("calls", [GO, PLAN, SAID, [Call("ignore", {})], [Call("place", {"location": "dock_1"})]])

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nano_agent_ros.decode import REPLY_KINDS, REPLY_TEXT, Decoder, DialectError, Guesser, Reply, plain, reply_grammar
+from nano_agent_ros.ahead import ReadAhead, common
+from nano_agent_ros.decode import (
+    REPLY_KINDS,
+    REPLY_TEXT,
+    Decoder,
+    DialectError,
+    Guesser,
+    Interrupted,
+    Reply,
+    plain,
+    reply_grammar,
+)
 from nano_agent_ros.decode.confidence import Confidence
 from nano_agent_ros.decode.generate import DecodeError
 from nano_agent_ros.engine.base import Engine
@@ -24,6 +35,7 @@ AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
 MIN_CONFIDENCE = 0.4  # of an action with a risk; chosen on generated held-out talk
 UNSURE = "I'm not sure I understood. Please say it another way."
+CALLED_OFF = "That was called off."
 
 
 @dataclass(frozen=True)
@@ -56,11 +68,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one utterance led to. `kind` is act, answer, clarify, refuse or ignore; actions only with act.
+    """What one utterance led to. `kind` is act, answer, clarify, refuse, ignore or cut; actions only with act.
 
     `reply` is what to say ("" for nothing); `timings` are seconds by stage (prompt, prefill, decode, ground, total);
-    `tokens` counts the tokens of prompt, reply and thought, the engine steps of the reply, and right guesses in it.
-    `fed` is what the turn added to the state: token ids, none if the conversation is as before.
+    `tokens` counts the tokens of prompt, reply and thought, those of the prompt (and what every reply begins with)
+    that had been anticipated, the engine steps of the reply, and right guesses in it. `fed` is what the turn added to
+    the state: token ids, none if the conversation is as before.
     """
 
     turn: int
@@ -74,7 +87,11 @@ class Turn:
 
 
 class Agent:
-    """One conversation with one robot. Not thread-safe: one caller at a time."""
+    """One conversation with one robot. Not thread-safe: one caller at a time.
+
+    A turn is made on a fork of the state and takes its place once it is complete. So a turn that fails or is called
+    off leaves no trace.
+    """
 
     def __init__(
         self,
@@ -85,6 +102,7 @@ class Agent:
         thinking: int = 0,
         guess: int | None = None,
         cache: PrefixCache | None = None,
+        keep_cut_turns: bool = False,
     ) -> None:
         """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream.
 
@@ -92,10 +110,12 @@ class Agent:
         often such an action is right, see decode/confidence.py) becomes a question. `thinking` is how many tokens the
         model may think before it replies, 0 for none; only some models can. `guess` is how many tokens an engine step
         may hold with guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same.
-        `cache` keeps the state after the prompt for the next start.
+        `cache` keeps the state after the prompt for the next start. With `keep_cut_turns` a turn that is called off
+        stays in the conversation: the words, and the calls that were complete (docs/decoding.md).
         """
         self.skills, self.site = skills, site
         self._min_confidence, self._confidence = min_confidence, model.confidence
+        self._keep_cut_turns = keep_cut_turns
         self.engine = model.engine
         tokenizer = model.tokenizer
         builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
@@ -106,6 +126,7 @@ class Agent:
         prefix = builder.prefix()
         self.identity = identity(self.engine, prefix)
         self._start = (cache or PrefixCache.none()).state(self.engine, prefix)
+        self._ahead = ReadAhead(self.engine)
         self.reset()
 
     @staticmethod
@@ -121,11 +142,12 @@ class Agent:
         cache: PrefixCache | None = None,
         pin: str | None = None,
         huge_pages: bool | None = None,
+        keep_cut_turns: bool = False,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
         loaded = Model.open(model, engine, threads, pin, huge_pages)
-        return Agent(loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache)
+        return Agent(loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache, keep_cut_turns)
 
     def reset(self) -> None:
         """Forget the conversation: back to the state after the system prompt."""
@@ -133,6 +155,8 @@ class Agent:
         self._facts: dict[str, str | int | float] = {}
         self._spoken: deque[str] = deque(maxlen=REMEMBERED)
         self.turns = 0
+        self._ahead.drop()
+        self.settle()
 
     def memory(self) -> dict[str, Any]:
         """What the conversation knows besides the state, in JSON types: `recall` takes it."""
@@ -144,6 +168,8 @@ class Agent:
         self._facts = dict(memory["facts"])
         self._spoken = deque(memory["spoken"], maxlen=REMEMBERED)
         self.turns = memory["turns"]
+        self._ahead.drop()
+        self.settle()
 
     @property
     def context_tokens(self) -> int:
@@ -159,45 +185,101 @@ class Agent:
         """SHA-256 of the state: equal digests are equal conversations."""
         return self.engine.snapshot(self.state).digest
 
-    def hear(self, text: str, facts: Mapping[str, str | int | float] | None = None) -> Turn:
+    def anticipate(self, text: str, facts: Facts | None = None, complete: bool = False) -> int:
+        """Read the beginning of the next turn while it is still being said; return how many tokens of it are read.
+
+        `text` are words that are not expected to change, `complete` if no more are expected. Whatever `hear` is told
+        in the end, the turn is the same; where it begins as anticipated, facts included, there is less to compute.
+        The conversation does not change. Text that is no command is passed over. An engine that fails raises
+        EngineError, and nothing is anticipated.
+        """
+        changed, first = self._changed(facts), self.turns == 0
+        try:
+            words = clean(text)
+            tokens = self._builder.turn(words, changed, first)
+            if complete:
+                tokens = [*tokens, *self._decoder.start]
+            else:  # the last of them may be others once a word follows
+                tokens = tokens[: common(tokens, self._builder.turn(words + " a", changed, first))]
+        except PromptError:
+            return 0
+        try:
+            return self._ahead.read(self.state, tokens)
+        except Exception:
+            self._ahead.drop()
+            raise
+
+    def abandon(self) -> None:
+        """Forget what was anticipated, and let its memory go."""
+        self._ahead.drop()
+
+    def hear(self, text: str, facts: Facts | None = None, cancelled: Callable[[], bool] | None = None) -> Turn:
         """Take one utterance; `facts` (battery, location, carrying, task, last, …) are told to the model if changed.
 
-        Never raises for what was said: text that is no command is refused and leaves the conversation as it was.
-        An engine that fails raises EngineError, and the conversation is as before.
+        `cancelled` is asked before every step of the engine and once at the end. When it says yes the turn is cut: its
+        kind is cut, and the conversation is the one in which it never happened (or, with `keep_cut_turns`, happened up
+        to there). Never raises for what was said: text that is no command is refused and leaves the conversation as it
+        was. An engine that fails raises EngineError, and the conversation is as before.
         """
         clock = _Clock()
-        changed = {k: v for k, v in (facts or {}).items() if self._facts.get(k) != v}
+        self.settle()
+        changed = self._changed(facts)
         try:
             words = clean(text)
             prompt = self._builder.turn(words, changed, first=self.turns == 0)
         except PromptError as error:
             return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0}, ())
         clock.lap("prompt")
-        before = self.engine.fork(self.state)
         earlier = " ".join([*self._spoken, *(str(v) for v in {**self._facts, **changed}.values())])
         try:
-            turn = self._reply(words, earlier, prompt, before, clock)
-        except Exception:
-            self.state = before
-            raise
+            turn, state = self._reply(words, earlier, prompt, cancelled or _never, clock)
+        except Interrupted as cut:
+            counts = {"prompt": len(prompt), "reply": 0}
+            turn = Turn(self.turns, words, "cut", (), "", clock.done(), counts)
+            if not self._keep_cut_turns:
+                return turn
+            turn, state = self._close(turn, prompt, cut.tokens)
+        finally:
+            self._ahead.drop()
+        self._before = (self.state, self.memory())
+        self.state = state
         self._facts |= changed
         self._spoken += [words, turn.reply]
         self.turns += 1
         return turn
 
-    def _reply(self, words: str, earlier: str, prompt: list[int], before: Any, clock: _Clock) -> Turn:
-        logits = self.engine.extend(self.state, [*prompt, *self._decoder.start])
-        state = self.state
+    def take_back(self) -> bool:
+        """Make the last turn one that never happened; False if there is none, or `settle` was called since."""
+        if self._before is None:
+            return False
+        self.recall(*self._before)
+        return True
+
+    def settle(self) -> None:
+        """Let the last turn stand: its memory of the state before it goes. The next turn does so as well."""
+        self._before: tuple[Any, dict[str, Any]] | None = None
+
+    def _changed(self, facts: Facts | None) -> Facts:
+        return {k: v for k, v in (facts or {}).items() if self._facts.get(k) != v}
+
+    def _reply(
+        self, words: str, earlier: str, prompt: list[int], cancelled: Callable[[], bool], clock: _Clock
+    ) -> tuple[Turn, Any]:
+        """The turn, and the state after it; raises Interrupted, or what the engine raises."""
+        _go_on(cancelled)
+        wanted, kept = [*prompt, *self._decoder.start], self._lasting(prompt)
+        begun = self._ahead.take(self.state, wanted, len(kept) if self._builder.rewrites else len(wanted))
+        after = state = begun.state
         if self._builder.rewrites:  # think and reply on a fork; the state stays where the template shows a past reply
-            state = self.engine.fork(self.state)
-            self.engine.commit(self.state, len(prompt) - len(self._builder.opening))
+            state = self.engine.fork(after)
+            self.engine.commit(after, len(kept) - begun.opened)
         clock.lap("prefill")
         actions: tuple[Action, ...] = ()
-        counts = {"prompt": len(prompt), "steps": 0, "guessed": 0, "thought": 0}
-        decoded: list[int] = []
+        counts = {"prompt": len(prompt), "anticipated": begun.anticipated, "steps": 0, "guessed": 0, "thought": 0}
+        decoded: tuple[int, ...] = ()
         self._guesser.begin(words, prompt)
         try:
-            reply = self._decoder.decode(self.engine, state, logits, self._guesser)
+            reply = self._decoder.decode(self.engine, state, begun.logits, self._guesser, cancelled)
             clock.lap("decode")
             counts |= {"steps": reply.steps, "guessed": reply.guessed}
             counts["thought"] = reply.thought.tokens if reply.thought else 0
@@ -205,7 +287,7 @@ class Agent:
             if kind == "act":
                 calls = [replace(call, confidence=self._confidence(call.confidence)) for call in reply.calls]
                 actions = tuple(checked(call, self.skills, self.site, words, earlier) for call in calls)
-            said, decoded = reply.text, list(reply.tokens)
+            said, decoded = reply.text, reply.tokens
             if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()
                 said = self._dialect.write([Call("clarify", {"text": UNSURE})])
@@ -214,17 +296,48 @@ class Agent:
             spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."
             said = self._dialect.write([Call("refuse", {"text": plain(spoken, REPLY_TEXT)})])
         canonical = self._builder.reply(said)
-        kept = prompt
+        _go_on(cancelled, decoded)
         if self._builder.rewrites:
-            kept = prompt[: len(prompt) - len(self._builder.opening)]
-            self.engine.extend(self.state, canonical)
-        elif canonical != decoded:  # the state must hold what the template renders, and what was really answered
-            self.state = self.engine.fork(before)
-            self.engine.extend(self.state, prompt + canonical)
+            self.engine.extend(after, canonical)
+        elif canonical != list(decoded):  # the state must hold what the template renders, and what was really answered
+            after = self.engine.fork(self.state)
+            self.engine.extend(after, prompt + canonical)
+        _go_on(cancelled, decoded)
         self._guesser.learn(self._dialect.parse(said), canonical)
         clock.lap("ground")
         counts["reply"] = len(canonical)
-        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, (*kept, *canonical))
+        fed = (*kept, *canonical)
+        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, fed), after
+
+    def _lasting(self, prompt: list[int]) -> list[int]:
+        """The tokens of a prompt that stay when its reply is past."""
+        return prompt[: len(prompt) - len(self._builder.opening)] if self._builder.rewrites else prompt
+
+    def _close(self, turn: Turn, prompt: list[int], tokens: Sequence[int]) -> tuple[Turn, Any]:
+        """A turn that was cut after these tokens of its reply, closed: the calls that are complete, else a refusal."""
+        text = self._decoder.text(tokens)
+        try:
+            calls = self._dialect.begun(text)
+        except DialectError:
+            calls = []
+        calls = calls or [Call("refuse", {"text": CALLED_OFF})]
+        canonical = self._builder.reply(self._dialect.write(calls))
+        fed = [*self._lasting(prompt), *canonical]
+        state = self.engine.fork(self.state)
+        self.engine.extend(state, fed)
+        return replace(turn, tokens={**turn.tokens, "reply": len(canonical)}, fed=tuple(fed)), state
+
+
+Facts = Mapping[str, str | int | float]
+
+
+def _never() -> bool:
+    return False
+
+
+def _go_on(cancelled: Callable[[], bool], tokens: tuple[int, ...] = ()) -> None:
+    if cancelled():
+        raise Interrupted(tokens)
 
 
 def _kind(reply: Reply) -> tuple[str, str]:

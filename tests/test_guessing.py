@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nano_agent_ros.agent import Agent, Model
 from nano_agent_ros.decode import NEMOTRON_3, Decoder, DialectError, Guesser, reply_grammar
-from nano_agent_ros.decode.generate import DecodeError, Step
+from nano_agent_ros.decode.generate import DecodeError, Interrupted, Step
 from nano_agent_ros.decode.pace import PAUSE, TRIAL, Pace
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, Tokenizer
 from nano_agent_ros.resources import default_model, default_skills
@@ -146,20 +146,16 @@ def test_the_guesser_s_own_guesses_change_nothing_in_any_grammar(grammars, which
             guesser.learn(plain[0][0], plain[0][2])
 
 
-def test_before_step_can_stop_decoding_between_engine_steps():
-    engine, left = Tokens(1, WANTED, 50.0), iter([None, None])
-
-    class Stopped(Exception):
-        pass
-
-    def before_step():
-        if next(left, 0) is not None:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        state = list(FULL.start)
-        FULL.decode(engine, state, engine.logits(state), before_step=before_step)
-    assert len(engine.steps) == 2
+def test_decoding_can_be_called_off_between_any_two_engine_steps():
+    whole = Tokens(1, WANTED, 50.0)
+    decode(FULL, whole)
+    for steps in range(len(whole.steps)):
+        engine, asked = Tokens(1, WANTED, 50.0), iter([False] * steps + [True])
+        with pytest.raises(Interrupted) as cut:
+            state = list(FULL.start)
+            FULL.decode(engine, state, engine.logits(state), cancelled=lambda asked=asked: next(asked))
+        assert engine.steps == whole.steps[:steps]
+        assert list(cut.value.tokens) == state + whole.steps[steps] == WANTED[: len(cut.value.tokens)]
 
 
 def conversations(count):

@@ -11,7 +11,7 @@ from nano_agent_ros.decode.dialect import (
     reply_message,
     write_reply,
 )
-from nano_agent_ros.decode.generate import Decoder, Reply
+from nano_agent_ros.decode.generate import Decoder, Interrupted, Reply
 from nano_agent_ros.decode.grammar import REPLY_TEXT, reply_grammar
 from nano_agent_ros.decode.guess import Guesser
 
@@ -23,6 +23,7 @@ __all__ = [
     "Dialect",
     "DialectError",
     "Guesser",
+    "Interrupted",
     "NanoV2",
     "Reply",
     "parse_reply",

@@ -31,6 +31,15 @@ class DecodeError(NanoAgentError):
     """A reply that did not come to its end."""
 
 
+class Interrupted(Exception):
+    """Called off between two engine steps. `tokens` are the reply's so far: chosen, or forced by those chosen."""
+
+    def __init__(self, tokens: tuple[int, ...] = ()) -> None:
+        """Of a reply that has just begun there are none."""
+        super().__init__("interrupted")
+        self.tokens = tokens
+
+
 @dataclass(frozen=True)
 class Reply:
     """A decoded reply: its calls (each with the probability of its chosen tokens), text, tokens with eos.
@@ -110,26 +119,30 @@ class Decoder:
         state: Any,
         logits: np.ndarray,
         guess: Guess | None = None,
-        before_step: Callable[[], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Reply:
         """Decode one reply from the float32 logits [vocab] of the last token of prompt and `start`.
 
-        The state then holds the reply, eos included (and the thought before it). `before_step` is called before every
-        engine step; what it raises ends decoding.
+        The state then holds the reply, eos included (and the thought before it). `cancelled` is asked before every
+        engine step, those of a thought included.
 
-        Raises DecodeError if the reply does not end within the limit.
+        Raises Interrupted once it says yes, and DecodeError if the reply does not end within the limit.
         """
+        run = _Run(self._start.deep_copy(), list(self.start))
+
+        def before_step() -> None:
+            if cancelled and cancelled():
+                raise Interrupted(tuple(run.tokens))
+
         thought = None
         if self._thinker:
             thought, logits = self._thinker.think(engine, state, logits, before_step)
-        run = _Run(self._start.deep_copy(), list(self.start))
         while True:
             step = self._decided(run, logits)
             begun = time.perf_counter()
             draft = self._draft(run, guess, len(step)) if guess and not run.ended else []
             drafted = time.perf_counter()
-            if before_step:
-                before_step()
+            before_step()
             rows = engine.extend(state, step + [token for token, _ in draft], every=bool(draft))
             done = time.perf_counter()
             run.steps += 1
@@ -149,6 +162,10 @@ class Decoder:
         calls = self._calls(text, len(whole) - len(whole.lstrip("\n")), run)
         steps = run.steps + (thought.steps if thought else 0)
         return Reply(calls, text, tuple(run.tokens), steps, run.guessed, thought)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a reply's tokens so far, as its dialect reads it."""
+        return self._tokenizer.decode([t for t in tokens if t != self._eos_id]).strip("\n")
 
     def _decided(self, run: _Run, logits: np.ndarray) -> list[int]:
         """The tokens of the next step that need no guess: what is forced; else the one chosen and what it forces."""

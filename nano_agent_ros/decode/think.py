@@ -42,7 +42,10 @@ class Thinker:
     def think(
         self, engine: Engine, state: Any, logits: np.ndarray, before_step: Callable[[], None] | None = None
     ) -> tuple[Thought, np.ndarray]:
-        """Decode a thought from the logits of the prompt's last token; return it and the logits after its mark."""
+        """Decode a thought from the logits of the prompt's last token; return it and the logits after its mark.
+
+        What `before_step` raises ends it.
+        """
         matcher = self._start.deep_copy()
         tokens: list[int] = []
         steps = 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from training.slots import Binding, CannotBind, Segment
-from training.words import heard, values
+from training.words import asides, heard, values
 
 OPENERS = (
     "okay", "ok", "so", "well", "right", "alright", "alright then", "now", "uh", "um", "er", "okay so", "right then",
@@ -116,6 +116,8 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
         elif not text.endswith("?") and rng.random() < 0.13:
             comma = ", " if rng.random() < 0.5 else " "
             parts.append(Segment(f"{comma}{rng.choice(POLITE_AFTER)}"))
+    if kind == "act" and len(text) > 8 and rng.random() < 0.07:
+        parts = _with_aside(parts, rng)
     if rng.random() < style.fillers:
         parts = _fill(parts, rng)
     if rng.random() < 0.16 and not _OPENED.match(first):
@@ -150,6 +152,14 @@ def mishear_as_once(parts: list[Segment], rng: random.Random) -> list[Segment]:
     pieces = parts[i].text.split(" ")
     pieces[start:end] = [rng.choice(as_heard)]
     return [*parts[:i], replace(parts[i], text=" ".join(pieces)), *parts[i + 1 :]]
+
+
+def _with_aside(parts: list[Segment], rng: random.Random) -> list[Segment]:
+    """Something said before or after that changes nothing, so that a command need not be the whole sentence."""
+    where = rng.choice(("before", "after"))
+    aside = rng.choice(asides()[where])
+    join = rng.choice((", ", ", ", ". ", " "))
+    return [Segment(aside + join), *parts] if where == "before" else [*parts, Segment(join + aside)]
 
 
 def _fill(parts: list[Segment], rng: random.Random) -> list[Segment]:

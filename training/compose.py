@@ -198,8 +198,16 @@ class Composer:
 
     def composed(self) -> Said:
         """Two to five commands in one breath; raises CannotBind."""
+        n = self.rng.choices((2, 3, 4, 5), (40, 32, 18, 10))[0]
+        for _ in range(3):
+            try:
+                return self._composed(n)
+            except CannotBind:
+                continue
+        return self._composed(2)
+
+    def _composed(self, n: int) -> Said:
         rng = self.rng
-        n = rng.choices((2, 3, 4, 5), (50, 30, 14, 6))[0]
         chosen: list[Single] = []
         by_skill = self.bank.by_skill
         while len(chosen) < n:
@@ -210,7 +218,7 @@ class Composer:
             # Big banks are drawn less often, so that every skill comes up in composed commands.
             if rng.random() < 40 / max(40, len(by_skill.get(skill, ()))) and part not in chosen:
                 chosen.append(part)
-        used: set[str] = set()
+        used: set[str] | None = None if n > 2 and rng.random() < 0.3 else set()  # None: a name may come back
         said = [self.single(part, self.binding(part.entry, [part.phrasing], used)) for part in chosen]
         heldout = self.bank.split == "heldout"
         segments = None

@@ -29,7 +29,7 @@ from training.sites import draw
 from training.slots import Binding, CannotBind
 from training.world import World, fact_order
 
-KIND_WEIGHTS = {"act": 0.55, "answer": 0.11, "clarify": 0.085, "refuse": 0.09, "ignore": 0.165}
+KIND_WEIGHTS = {"act": 0.55, "answer": 0.11, "clarify": 0.085, "refuse": 0.09, "ignore": 0.185}
 SKILL_WEIGHTS = {
     "navigate_to": 3.0, "bring": 2.5, "report_defect": 2.5, "pick": 2.0, "place": 2.0, "load": 1.3, "unload": 1.3,
     "say": 1.3, "inspect": 1.3, "find": 1.3, "patrol": 1.3, "count": 1.2, "move": 1.2, "turn": 1.2, "wait": 1.2,
@@ -112,7 +112,7 @@ class _Conversation:
         """Add a turn of a kind, or a dialogue; nothing if this site has no names for what was drawn 20 times."""
         for _ in range(20):
             try:
-                if kind == "act" and self.bank.dialogues and self.rng.random() < 0.13:
+                if kind == "act" and self.bank.dialogues and self.rng.random() < 0.15:
                     self._dialogue(room)
                 else:
                     said = self._said(kind)
@@ -152,17 +152,20 @@ class _Conversation:
 
     def _act(self, x: float) -> Said:
         rng = self.rng
-        if x < 0.14 and self.bank.parts:
+        if x < 0.17 and self.bank.parts:
             said = self.composer.composed()
-        elif x < 0.19:
+        elif x < 0.225:
             said = self.composer.chained()
-        elif x < 0.3 and self.bank.multi:
+        elif x < 0.335 and self.bank.multi:
             said = self.composer.single(rng.choice(self.bank.multi))
         else:
             name = rng.choices(self.g.act_names, self.g.act_weights)[0]
             if name not in self.available:
                 raise CannotBind(name)
-            single = rng.choice(self.bank.by_skill[name])
+            pool = self.bank.by_skill[name]
+            single = rng.choice(pool)
+            if rng.random() < 0.3:  # what is optional is the harder part
+                single = max(single, rng.choice(pool), key=lambda one: len(one.turn.plan.calls[0][1]))
             binding = self.composer.binding(single.entry, [single.phrasing])
             said = self._with_memory(single, binding)
         if missing_skill(said.calls, self.available):
@@ -248,6 +251,7 @@ class _Conversation:
             if pronoun and named:
                 raise CannotBind("pronoun that has a meaning here")
             return
+        taken = any(name in ("pick", "attach") for name, _ in said.calls)  # then "it" is what this turn takes
         for i, (name, arguments) in enumerate(said.calls):
             known = [a.name for a in self.g.skills[name].arguments]
             if name == "place" and "object" not in arguments:
@@ -255,7 +259,7 @@ class _Conversation:
                     raise CannotBind("carried object")
                 if holds:
                     said.calls[i] = (name, {k: v for k, v in {"object": holds, **arguments}.items() if k in known})
-            elif name == "navigate_to" and pronoun and holds == "nothing":
+            elif name == "navigate_to" and pronoun and holds == "nothing" and not taken:
                 raise CannotBind("carried object")
             elif name != "pick" and "object" in known and "object" not in arguments and pronoun and named:
                 raise CannotBind("pronoun that has a meaning here")

@@ -142,15 +142,13 @@ class Binding:
             if not _SPELLED.search(name) or rng.random() < self.words:
                 return name
             return _SPELLED.sub(lambda m: str(NUMBER_OF[m[0]]), name)
-        if rng.random() < self.words:
-            name = re.sub(r"[A-Z]?\d+", lambda m: _spell(m[0], rng), name)
-        elif rng.random() < 0.3:
-            name = re.sub(r"\b([A-Z])(\d+)", r"\1 \2", name)
+        spelled = rng.random() < self.words
         if (x := rng.random()) < 0.07:
-            sign = " number " if x < 0.05 else rng.choice((" no. ", " no ", " #"))
+            sign = " number " if spelled or x < 0.05 else rng.choice((" no. ", " no ", " #"))
             name = re.sub(r" (?=\d+$)", sign, name)
-            name = re.sub(r" (?=(?:[a-z]+ty )?[a-z]+$)", " number ", name) if _SPELLED.search(name) else name
-        return name
+        if spelled:
+            return re.sub(r"[A-Z]?\d+", lambda m: _spell(m[0], rng), name)
+        return re.sub(r"\b([A-Z])(\d+)", r"\1 \2", name) if rng.random() < 0.3 else name
 
     def _ordinal(self, entity: Entity) -> str:
         """ "second dock" for dock 2, where docks are numbered from 1 without a gap; else empty."""

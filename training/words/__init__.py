@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +14,18 @@ from typing import Any, TypeVar
 import yaml
 from rapidfuzz import fuzz
 
+from training.names import ONES, TENS
+
 T = TypeVar("T")
 ALIKE = 60.0  # percent of letters that words said and heard have in common
 HELD_OUT_OF = 8  # one name in eight is for held-out sites
+_NUMBER = re.compile(rf"\d|\b(?:half|quarter|{'|'.join((*ONES, *TENS))}|hundred|thousand)\b")
+_DECIDING = frozenset((
+    "load", "unload", "attach", "detach", "hook", "unhook", "couple", "uncouple", "dock", "undock", "lift", "lower",
+    "raise", "left", "right", "up", "down", "forward", "forwards", "back", "backward", "backwards", "not", "don't",
+    "no", "never", "stop", "go", "on", "off", "wait", "yes", "pause", "resume", "cancel", "me", "my", "i", "you",
+    "your", "robot", "first", "then", "before", "after", "and", "or",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,12 @@ def read(name: str) -> Any:
 def values() -> dict[str, Any]:
     """Defects, positions, messages and noise."""
     return read("values")
+
+
+@cache
+def asides() -> dict[str, list[str]]:
+    """What people say before and after a command without changing it."""
+    return read("asides")
 
 
 def _held_out(name: str) -> bool:
@@ -151,13 +167,18 @@ def surnames() -> tuple[str, ...]:
 def heard() -> dict[str, tuple[str, ...]]:
     """What a small Whisper heard for what was said (written by training.heard); empty where there is no table.
 
-    Only what still sounds like it: a name that cannot be recognised must not be learned as that name.
+    Only what still sounds like it, and no word that decides what is meant: what cannot be recognised must not be
+    learned as that, and "unload" must not be learned from "and load".
     """
     if not (Path(__file__).parent / "heard.yaml").exists():
         return {}
     out: dict[str, tuple[str, ...]] = {}
     for said, found in (read("heard") or {}).items():
-        kept = tuple(str(h) for h in found if fuzz.ratio(str(said), str(h)) >= ALIKE)
+        words = set(str(said).split())
+        if words & _DECIDING or _NUMBER.search(str(said)):
+            continue
+        alike = [str(h) for h in found if fuzz.ratio(str(said), str(h)) >= ALIKE]
+        kept = tuple(h for h in alike if not set(h.split()) & _DECIDING and not _NUMBER.search(h))
         if kept:
             out[str(said)] = kept
     return out

@@ -266,6 +266,35 @@ def test_a_truncated_file_is_named(name, left, verify, artifact):
         open_engine(artifact, verify=verify)
 
 
+@pytest.mark.parametrize("huge_pages", [False, True])
+@pytest.mark.parametrize("change", ["cut short", "written into"])
+def test_weights_that_change_while_they_are_in_use_are_named_and_not_read(change, huge_pages, artifact):
+    path = artifact / WEIGHTS
+    os.utime(path, (1, 1))
+    size = path.stat().st_size
+    engine = open_engine(artifact, huge_pages=huge_pages)
+    state = engine.new_state()
+    engine.extend(state, [1, 2])
+    before = engine.snapshot(state).digest
+    if change == "cut short":
+        os.truncate(path, 0)
+    else:
+        with path.open("r+b") as file:
+            file.write(b"\1")
+    for _ in range(2):
+        with pytest.raises(EngineError, match=rf"{re.escape(str(path))}.*{path.stat().st_size} bytes.*{size}.*renam"):
+            engine.extend(state, [3])
+    assert engine.snapshot(state).digest == before
+
+
+def test_a_new_weights_file_in_the_place_of_one_in_use_leaves_the_engine_as_it_is(artifact):
+    engine = open_engine(artifact)
+    logits = engine.extend(engine.new_state(), [1, 2])
+    (artifact / "new").write_bytes(b"other weights")
+    os.replace(artifact / "new", artifact / WEIGHTS)
+    assert np.array_equal(engine.extend(engine.new_state(), [1, 2]), logits)
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_is_noticed_wherever_it_is(made, tmp_path_factory, data):

@@ -94,6 +94,7 @@ void Network::commit(State& state, std::size_t n) {
 
 void Network::run_chunk(State& state, const std::int64_t* tokens, std::size_t count, float* logits, bool every) {
     const Config& c = layout.config;
+    weights_.must_be_unchanged();
     space_.reserve(c, count);
     state.reserve(count);
     const std::vector<Segment> segments = segments_seen(layout.kv_shape(), state.length, state.length + count - 1);

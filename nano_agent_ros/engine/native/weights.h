@@ -63,6 +63,7 @@ public:
     // Throws Error if the file lacks a tensor or one does not have the size that the configuration asks for.
     Weights(const std::string& path, const Config& config, const nano_tensor* tensors, std::size_t count, bool huge_pages);
 
+    void must_be_unchanged() const { file_.must_be_unchanged(); }  // throws Error, see WeightsFile
     void embed(std::size_t token, float* out) const;
     std::size_t weight_count() const { return weight_count_; }  // of the quantized matrices
 

@@ -28,6 +28,7 @@ WeightsFile::WeightsFile(const std::string& path) : path_(path) {
     void* mapped = MAP_FAILED;
     if (::fstat(file_, &info) == 0 && info.st_size > 0) {
         size_ = static_cast<std::size_t>(info.st_size);
+        modified_ = info.st_mtim;
         mapped = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file_, 0);
     }
     if (mapped == MAP_FAILED) {
@@ -41,6 +42,15 @@ WeightsFile::~WeightsFile() {
     ::munmap(const_cast<std::uint8_t*>(mapped_), size_);
     if (copy_memory_ != nullptr) ::munmap(copy_memory_, copy_bytes_);
     ::close(file_);
+}
+
+void WeightsFile::must_be_unchanged() const {
+    struct stat info {};
+    if (::fstat(file_, &info) != 0) throw Error(NANO_IO, "cannot look at " + path_ + ": " + std::strerror(errno));
+    const bool same_time = info.st_mtim.tv_sec == modified_.tv_sec && info.st_mtim.tv_nsec == modified_.tv_nsec;
+    if (static_cast<std::size_t>(info.st_size) == size_ && same_time) return;
+    throw Error(NANO_IO, path_ + " was changed while it is in use: it has " + std::to_string(info.st_size) + " bytes and had " +
+                             std::to_string(size_) + "; start again, and put a new file in its place by renaming it");
 }
 
 void WeightsFile::load(std::size_t skip, std::size_t nbytes, bool huge_pages) {

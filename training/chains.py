@@ -39,7 +39,7 @@ def draw_pattern(rng: random.Random, split: str) -> tuple[str, ...]:
     """The steps of one chain, all of which this split has words for; raises CannotBind."""
     pattern = rng.choices([p for p, _ in PATTERNS], [w for _, w in PATTERNS])[0]
     known = clauses(split)
-    if any(step not in known and step not in STARTS for step in pattern):
+    if any(name not in known and name not in STARTS for name in pattern):
         raise CannotBind("clause")
     return pattern
 
@@ -56,12 +56,20 @@ def utter(
     said: list[list[Segment]] = []
     calls: list[Call] = []
     phrasings: list[str] = []
-    for step in pattern:
-        phrasing = start if step in STARTS else rng.choice(known[step])
+    for name in pattern:
+        phrasing = start if name in STARTS else rng.choice(known[name])
         said.append(binding.utter(phrasing))
-        calls.append(call if step in STARTS else _call(step, phrasing, binding, thing))
+        calls.append(call if name in STARTS else _call(name, phrasing, binding, thing))
         phrasings.append(phrasing)
     return joins.in_order(rng, said, [name for name, _ in calls], split == "heldout"), calls, tuple(phrasings)
+
+
+def step(
+    rng: random.Random, split: str, name: str, binding: Binding, thing: str
+) -> tuple[list[Segment], list[Call], tuple[str, ...]]:
+    """One clause of a chain alone, as a turn of its own; raises CannotBind."""
+    phrasing = rng.choice(clauses(split)[name])
+    return binding.utter(phrasing), [_call(name, phrasing, binding, thing)], (phrasing,)
 
 
 def fits(phrasing: str) -> bool:
@@ -70,16 +78,16 @@ def fits(phrasing: str) -> bool:
     return bool(kinds & {"object", "cart"}) and not kinds & {"count", "objects"}
 
 
-def _call(step: str, phrasing: str, binding: Binding, thing: str) -> Call:
+def _call(name: str, phrasing: str, binding: Binding, thing: str) -> Call:
     place = next((binding.get((m[1], m[2])).plan for m in SLOT.finditer(phrasing) if m[1] == "location"), "")
-    if step in ("take", "tow", "back", "visit"):
+    if name in ("take", "tow", "back", "visit"):
         return "navigate_to", {"location": place}
-    if step in ("there", "at"):
+    if name in ("there", "at"):
         return "place", {"object": thing, "location": place or binding.get(("location", "8")).plan}
-    if step == "look":
+    if name == "look":
         return "inspect", {"object": thing}
-    if step == "wait":
+    if name == "wait":
         return "wait", {"duration": binding.get(("duration", "")).plan}
-    if step == "charge":
+    if name == "charge":
         return "dock", {}
     return "detach", {"object": thing}

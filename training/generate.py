@@ -22,6 +22,7 @@ from typing import Any
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Skills
 from nano_agent_ros.skills.quantities import to_si
+from training import followups
 from training.augment import draw_style, speak
 from training.banks import PHRASES, SLOT, load
 from training.compose import HERE, PRONOUN, Composer, Library, Said, Single, missing_skill, needs_missing_skill
@@ -114,6 +115,11 @@ class _Conversation:
             try:
                 if kind == "act" and self.bank.dialogues and self.rng.random() < 0.15:
                     self._dialogue(room)
+                elif kind == "act" and room > 2 and self.rng.random() < 0.13:
+                    if self.rng.random() < 0.35:
+                        self._chain(room)
+                    else:
+                        self._followed()
                 else:
                     said = self._said(kind)
                     facts = self._facts(said)
@@ -227,6 +233,29 @@ class _Conversation:
             raise CannotBind("skill")
         for i, one in enumerate(said):
             self._add(one, self._facts(one) if i == 0 else self._ordered(one.facts))
+
+    def _followed(self) -> None:
+        """A command and one or two turns that put it right or ask for the same again."""
+        rng = self.rng
+        name = rng.choices(self.g.act_names, self.g.act_weights)[0]
+        single = rng.choice(self.bank.by_skill[name])
+        if name not in self.available or single.turn.facts:
+            raise CannotBind(name)
+        binding = self.composer.binding(single.entry, [single.phrasing])
+        said = self.composer.turn(single.turn, single.phrasing, binding)
+        facts = self._facts(said)
+        self._understand(said, facts)
+        after = followups.follow_up(rng, self.g.split, single, binding, said)
+        self._add(said, facts)
+        self._add(after, {})
+
+    def _chain(self, room: int) -> None:
+        """One thing taken and carried on with, a turn for each step."""
+        turns = followups.chain_of_turns(self.composer)
+        if len(turns) > room or missing_skill([c for said, _ in turns for c in said.calls], self.available):
+            raise CannotBind("room")
+        for i, (said, facts) in enumerate(turns):
+            self._add(said, self._facts(said) if i == 0 else self._ordered(facts))
 
     def _facts(self, said: Said) -> dict[str, str | int]:
         """The facts that a turn states: its own, else now and then what has changed."""

@@ -40,12 +40,14 @@ def shorten(conversation: dict[str, Any], skills: list[str], rng: random.Random)
 
 
 def _named(key: str, entry: dict[str, Any], text: str) -> bool:
-    return bool(re.search(rf"\b{key}\b", text)) or any(alias.lower() in text for alias in entry["aliases"])
+    """Whether the text names an entry, or asks which of several with the same last word is meant."""
+    names = [" ".join(re.sub(r"[-#]", " ", str(alias)).lower().split()) for alias in entry["aliases"]]
+    asked = re.findall(r"which ([\w ]+?) do you mean", text)
+    unclear = any(re.search(rf"\b{re.escape(head)}\b", name) for head in asked for name in names)
+    return unclear or bool(re.search(rf"\b{key}\b", text)) or any(name in text for name in names)
 
 
-def shortened(
-    conversations: Iterator[dict[str, Any]], skills: list[str], seed: int = 1
-) -> Iterator[dict[str, Any]]:
+def shortened(conversations: Iterator[dict[str, Any]], skills: list[str], seed: int = 1) -> Iterator[dict[str, Any]]:
     """`shorten` over a file, deterministic by seed."""
     rng = random.Random(seed)
     for conversation in conversations:

@@ -78,6 +78,11 @@ class Gate:
         """Whether a robot that is moving must be stopped where it is now."""
         return self._ways.watch(now, robot)
 
+    def after(self, order: Order, robot: RobotView) -> RobotView:
+        """Where the robot will be once it has done an action, as far as that can be told beforehand."""
+        rule = self.policy.skills.get(order.skill)
+        return self._ways.after(order, rule, robot) if rule is not None else robot
+
     def confirm(self, action_id: UUID, now: float) -> bool:
         """A person agrees to an action that was refused as NOT_CONFIRMED; False if there is none, or not any more."""
         seen = self._seen.get(action_id)

@@ -66,6 +66,15 @@ class Ways:
                 return refusal
         return self._open(points, unknown=rule.motion == "free")
 
+    def after(self, order: Order, rule: SkillRule, robot: RobotView) -> RobotView:
+        """Where its way ends; where the robot is now if that is not known."""
+        goals = self._goals(order, rule) if rule.motion == "places" else []
+        if isinstance(goals, list) and goals:
+            return RobotView(goals[-1], robot.stamp_s)
+        if robot.pose is None or not (rule.motion == "straight" or (rule.drives and rule.distance_m > 0.0)):
+            return robot
+        return RobotView(_straight(order, rule, robot.pose), robot.stamp_s)
+
     def watch(self, now: float, robot: RobotView) -> Refused | None:
         """Whether the robot is in a closed zone, or lost."""
         if not self._closed or not self._has_zones:

@@ -67,7 +67,8 @@ define install
 endef
 
 RUN_REQUIREMENTS := requirements.txt requirements/ros-kilted.txt requirements/build.txt requirements/speech-tiny.txt
-TEST_REQUIREMENTS := requirements/train.txt requirements/test.txt requirements/bench.txt requirements/tensorrt-rtx.txt
+TEST_REQUIREMENTS := requirements/train.txt requirements/test.txt requirements/bench.txt requirements/tensorrt-rtx.txt \
+  requirements/inspect.txt requirements/record.txt
 
 $(DONE)/run: $(RUN_REQUIREMENTS) | $(DONE)/system-demo
 	$(call install,ROS 2 and what the robot needs,$(addprefix -r ,$(RUN_REQUIREMENTS)))

@@ -72,6 +72,14 @@ def test_no_memory_error_nor_undefined_behaviour_over_random_shapes_and_damaged_
 
 
 @needs_tools
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the thread sanitizer is tried on x86-64 only")
+def test_no_data_race_between_threads_of_the_pool_nor_between_callers():
+    program = build("thread", "-DSANITIZE=thread", "-DCMAKE_BUILD_TYPE=")
+    output = run([str(program), seed(), "4"], TSAN_OPTIONS="halt_on_error=1")
+    assert "every item was done once" in output and "damage is refused" in output
+
+
+@needs_tools
 def test_no_warning_from_the_compiler():
     """-Wall -Wextra -Wconversion -Werror; the sets of the processor at full optimization against the portable one."""
     output = run([str(build("plain", "-DCHECK_WERROR=ON")), seed(), "20"])

@@ -48,7 +48,8 @@ private:
     } while (false)
 
 void kernels(Random& random, std::size_t rounds);  // every set against the portable one
-void engine(Random& random, std::size_t rounds);   // the C interface, also with damaged input
+void threads(Random& random, std::size_t rounds);  // the thread pool
+void engine(Random& random, std::size_t rounds);   // the C interface, also with damaged input and several callers
 
 // Random panels as docs/artifact.md lays them out: any byte is a weight, scales are small positive float16 numbers.
 std::vector<std::uint8_t> random_panels(Random& random, std::size_t rows, std::size_t cols, std::size_t bits);

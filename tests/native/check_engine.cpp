@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "check.h"
 #include "half.h"
@@ -173,6 +174,21 @@ State wander(Random& random, nano_engine* engine, const std::vector<std::int64_t
     return state;
 }
 
+// Two threads on one engine, each with states of its own: neither notices the other.
+void callers(Random& random, nano_engine* engine, const std::vector<std::int64_t>& tokens, const std::vector<float>& logits,
+             const std::vector<std::uint8_t>& expected) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i) {
+        threads.emplace_back([&, own_random = Random(random.bits())]() mutable {
+            std::vector<float> got(logits.size());
+            const State state = wander(own_random, engine, tokens, got.data());
+            REQUIRE(std::memcmp(got.data(), logits.data(), got.size() * sizeof(float)) == 0, "callers disturb each other's logits");
+            REQUIRE(snapshot(state.get()) == expected, "callers disturb each other's states");
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+}
+
 void conversations(Random& random, const Model& model) {
     const nano_options options = options_of(random);
     const Engine engine(nano_engine_open(model.path.c_str(), &model.config, model.tensors.data(), model.tensors.size(),
@@ -190,6 +206,8 @@ void conversations(Random& random, const Model& model) {
     std::vector<std::uint8_t> good = snapshot(parts.get());
     REQUIRE(good == snapshot(whole.get()), "states differ by how %zu tokens are cut, pattern %s", tokens.size(),
             model.pattern.c_str());
+
+    callers(random, engine.get(), tokens, once, good);
 
     for (int i = 0; i < 20; ++i) {
         std::vector<std::uint8_t> bad = good;

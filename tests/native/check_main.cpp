@@ -10,6 +10,7 @@ int main(int count, char** arguments) {
     std::printf("seed %llu, %zu rounds\n", static_cast<unsigned long long>(seed), rounds);
     std::fflush(stdout);
     check::Random random(seed);
+    check::threads(random, rounds);
     check::kernels(random, rounds);
     check::engine(random, rounds / 2 + 1);
 }

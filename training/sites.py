@@ -12,14 +12,17 @@ from typing import Any
 import yaml
 
 from nano_agent_ros.resources import site_path
+from training import invented
 from training.names import canonical, number_words, slug
-from training.words import Family, Word, alike, choose, plural, sharing, surnames
+from training.words import Family, Word, alike, plural, pools, sharing, surnames
+from training.words import choose as choose_word
 
 NUMBERED = (
     "tote", "bin", "pallet", "order", "part", "kit", "batch", "lot", "sample", "crate", "box", "cart", "trolley",
     "tray", "job", "container", "drum", "cage", "trailer", "case",
 )  # fmt: skip
 _SMALL = frozenset(("of", "and", "the", "in", "out"))
+_INVENTED = {"places": 0.3, "objects": 0.3, "carts": 0.15, "names": 0.25}  # share of names that no list holds
 _SHIPPED_SHARE = 0.06  # of the sites that training draws are the one that ships
 
 
@@ -90,6 +93,14 @@ class RandomSite:
         if rng.random() < 0.8:
             return choose(rng, self.pool, "names")
         return choose(rng, self.pool, "roles").names[0]
+
+
+def choose(rng: random.Random, pool: str, kind: str) -> Any:
+    """A word of a kind; for training some are made up on the spot."""
+    word = choose_word(rng, pool, kind)
+    if pool != "train" or rng.random() >= _INVENTED.get(kind, 0.0):
+        return word
+    return invented.name(rng) if kind == "names" else invented.renamed(rng, word, pools()[0].objects)
 
 
 class _Names:

@@ -74,7 +74,7 @@ class Conversation:
                 only = self.g.mix.only == "dialogues"
                 if kind == "act" and self.bank.dialogues and self.rng.random() < (0.6 if only else 0.15):
                     self._dialogue(room)
-                elif kind == "act" and room > 2 and (only or self.rng.random() < 0.13):
+                elif kind == "act" and room > 2 and (only or self.rng.random() < 0.18):
                     if self.rng.random() < 0.35:
                         self._chain(room)
                     else:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_convert, _add_build):
+    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_golden, _add_convert, _add_build):
         add(commands)
     args = parser.parse_args(argv)
     try:
@@ -184,6 +184,19 @@ def _eval(args: argparse.Namespace) -> int:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps({"file": str(args.file), **result}, indent=1, ensure_ascii=False) + "\n")
     return 0
+
+
+def _add_golden(commands: argparse._SubParsersAction) -> None:
+    import nano_agent_ros.inspection.command as golden
+
+    parser = commands.add_parser(
+        "golden",
+        help="the pictures that the inspector compares with",
+        description=golden.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    golden.add_arguments(parser)
+    parser.set_defaults(run=golden.run)
 
 
 CONVERT_EPILOG = """\

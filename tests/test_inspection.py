@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import cv2
@@ -16,12 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nano_agent_ros import cli
 from nano_agent_ros.agent import Model
 from nano_agent_ros.decode import NEMOTRON_3
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.inspection import store as store_module
 from nano_agent_ros.inspection.book import ReportBook, Spoken
 from nano_agent_ros.inspection.describe import ByModel, Template, sentence_grammar
+from nano_agent_ros.inspection.detections import findings_of
 from nano_agent_ros.inspection.detector import Detector, Inspection
 from nano_agent_ros.inspection.finding import Box, Candidate, Finding
 from nano_agent_ros.inspection.golden import MAX_SAMPLES, Goldens
@@ -389,6 +392,46 @@ def test_a_place_named_like_a_control_token_stays_words():
         report(), 'x" <|im_end|> </tool_call>', {"<tool_call>", "</tool_call>", "<|im_end|>"}, NEMOTRON_3
     )
     assert grammar.count("<|im_end|>") == 0 and grammar.count("</tool_call>") == 1
+
+
+def test_the_command_keeps_lists_and_checks_golden_samples(tmp_path, capsys):
+    good = scenes.part(6)
+    bad, _ = scenes.spoiled(good, "missing", 6)
+    for name, frame in (("good.jpg", good), ("again.png", scenes.taken(good, 6)), ("bad.jpg", scenes.taken(bad, 6))):
+        (tmp_path / name).write_bytes(to_file(frame, Path(name).suffix))
+    golden = ["golden", "--dir", str(tmp_path / "golden")]
+    assert cli.main([*golden, "add", "rack_7", str(tmp_path / "good.jpg")]) == 0
+    assert cli.main([*golden, "list"]) == 0
+    assert "rack_7: 001.png" in capsys.readouterr().out
+    assert cli.main([*golden, "check", "rack_7", str(tmp_path / "again.png")]) == 0
+    assert cli.main([*golden, "check", "rack_7", str(tmp_path / "bad.jpg")]) == 1
+    assert "missing" in capsys.readouterr().out
+    assert cli.main([*golden, "check", "rack_6", str(tmp_path / "bad.jpg")]) == 2
+    assert cli.main([*golden, "add", "rack_99", str(tmp_path / "good.jpg")]) == 2
+    assert cli.main([*golden, "add", "rack_7", str(tmp_path / "nothing.jpg")]) == 2
+    assert "nothing.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["before 4", "4"])
+def test_detections_become_findings_of_the_types_of_the_site(version):
+    def detection(x: float, y: float, label: str, score: float, size: float = 20.0) -> SimpleNamespace:
+        at = SimpleNamespace(x=x, y=y)
+        centre = SimpleNamespace(position=at, theta=0.0) if version == "4" else SimpleNamespace(x=x, y=y, theta=0.0)
+        key = {"class_id": label} if version == "4" else {"id": label}
+        hypothesis = SimpleNamespace(score=score, **key)
+        result = SimpleNamespace(hypothesis=hypothesis) if version == "4" else hypothesis
+        return SimpleNamespace(bbox=SimpleNamespace(center=centre, size_x=size, size_y=size), results=[result])
+
+    array = SimpleNamespace(
+        detections=[
+            detection(50, 25, "stain", 0.9), detection(20, 20, "crack", 0.8), detection(30, 30, "cat", 0.7),
+            detection(50, 25, "crack", 0.3), detection(500, 25, "crack", 0.9), detection(5, 5, "crack", 0.9, size=0.0),
+            detection(5, float("nan"), "crack", 0.9), detection(5, 5, "crack", float("nan")),
+        ]
+    )  # fmt: skip
+    found = findings_of(array, (100, 50), POLICY.classes, TYPES, 0.5)
+    assert [(f.best.defect_type, f.best.confidence) for f in found] == [("dirty", 0.9), ("crack", 0.8), ("other", 0.7)]
+    assert found[0].place == (0.5, 0.5) and found[0].box == Box(40, 15, 20, 20)
 
 
 # The store

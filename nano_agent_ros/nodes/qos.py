@@ -5,13 +5,12 @@ from __future__ import annotations
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
-def _profile(depth: int, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE) -> QoSProfile:
-    return QoSProfile(
-        depth=depth,
-        history=HistoryPolicy.KEEP_LAST,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=durability,
-    )
+def _profile(
+    depth: int,
+    durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
+    reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+) -> QoSProfile:
+    return QoSProfile(depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=reliability, durability=durability)
 
 
 COMMAND = _profile(50)
@@ -26,5 +25,11 @@ STATUS = _profile(20, DurabilityPolicy.TRANSIENT_LOCAL)
 REPORT = _profile(100, DurabilityPolicy.TRANSIENT_LOCAL)
 """Defect reports: whoever joins later gets those of the session."""
 
+PARTIAL = _profile(1)
+"""Words as they are being said: the newest count; reliable, so that nobody takes speech that is over for going on."""
+
 MEASUREMENT = _profile(5)
 """Battery and pose: the newest counts."""
+
+CAMERA = _profile(1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Pictures: the newest counts, and any publisher will do."""

@@ -301,8 +301,8 @@ def _draw_objects(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
         tries += 1
         if not out and rng.random() < 0.55:
             word: Word = choose(rng, pool, "carts")
-        elif head and rng.random() < 0.6:
-            word = rng.choice(alike(head, pool))
+        elif head and (near := alike(head, pool)) and rng.random() < 0.6:
+            word = rng.choice(near)
         else:
             word = choose(rng, pool, "objects")
         if not taken.free((*word.names, *word.plurals)):

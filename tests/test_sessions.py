@@ -146,6 +146,12 @@ def speaker(folder: Path, ready: int) -> None:
             os.write(out, f"{message['id']}\n".encode())
         session.sent(unsent.number)
     for turn in range(agent.turns, len(SCRIPT)):
+        if turn % 3 == 0:  # one that is cut after some steps, and was anticipated: as if it had not been
+            agent.anticipate("no, go to aisle 2")
+            steps = iter(range(turn % 5))
+            cut = agent.hear("no, go to aisle 2", cancelled=lambda steps=steps: next(steps, None) is None)
+            os.write(out, f"{turn}/{cut.kind}\n".encode())
+            session.sent(session.write(agent, cut.fed, [{"id": f"{turn}/{cut.kind}"}]))
         heard = agent.hear(SCRIPT[turn], {"battery": 90 - turn % 80})
         ids = [{"id": f"{turn}/{i}/{a.skill}"} for i, a in enumerate(heard.actions)] + [{"id": f"{turn}/said"}]
         number = session.write(agent, heard.fed, ids)

@@ -28,6 +28,7 @@ from nano_agent_ros.nodes.keeping import Keeping, state_folder
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.outbox import NIL, Outbox
 from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.speaking import Speaking
 from nano_agent_ros.nodes.thinking import Thinking, Utterance
 from nano_agent_ros.robot.simulation import State
 from nano_agent_ros.speech.stop_words import is_stop
@@ -51,6 +52,13 @@ PARAMETERS = (
     Parameter("confirm_timeout_s", 20.0, "How long a plan waits for a yes, in seconds", 1.0, 600.0),
     Parameter("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
     Parameter("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
+    Parameter(
+        "on_new_utterance",
+        "queue",
+        "While the model thinks: wait for it, or take back what it thinks about",
+        choices=("queue", "interrupt"),
+    ),
+    Parameter("keep_cut_turns", False, "A turn that is called off stays in the conversation, as far as it came"),
     Parameter("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
     Parameter("keep_state", True, "Keep the conversation on disk and go on with it after a restart"),
     Parameter("state_dir", "", "Folder for that; empty: one of the namespace in the user's state folder"),
@@ -63,7 +71,8 @@ STOPPED = "Stopped. Say 'resume' to let me move again."
 
 
 class AgentNode(ManagedNode):
-    """Subscribes transcript, stop, status, battery, pose; publishes action, reply, defect_report, agent_state."""
+    """Subscribes transcript, partial_transcript, stop, status, battery, pose; publishes action, reply, defect_report,
+    agent_state."""
 
     def __init__(self) -> None:
         """Create topics and services; the model comes with configure."""
@@ -73,8 +82,11 @@ class AgentNode(ManagedNode):
         self._out = Outbox(self)
         self._seen: OrderedDict[UUID, None] = OrderedDict()
         self._stopped_by_topic = float("-inf")
+        self._stopped_in: UUID | None = None  # an utterance that stopped the robot before it was complete
+        self._speaking = Speaking()
         self._words, self._urgent = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self._ears: list[Any] = []
+        self.create_timer(1.0, self._on_silence, callback_group=self._words)
         reports, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
         self.create_subscription(ActionStatus, "status", self._on_status, qos.STATUS, callback_group=reports)
         self.create_subscription(BatteryState, "battery", self._on_battery, qos.MEASUREMENT, callback_group=reports)
@@ -100,12 +112,13 @@ class AgentNode(ManagedNode):
                 guess=None if values["guess"] < 0 else values["guess"],
                 min_confidence=values["min_plan_confidence"],
                 cache=PrefixCache() if values["keep_state"] else None,
+                keep_cut_turns=values["keep_cut_turns"],
             )
         except Exception as error:
             self._out.show(AgentState.ERROR, error=str(error))
             raise
         folder = state_folder(values["state_dir"], self.get_namespace()) if values["keep_state"] else None
-        keeping = Keeping(agent, folder, values["resume_within_s"])
+        keeping = Keeping(agent, folder, values["resume_within_s"], self._out.digest)
         self._settings = values
         self._out.frame_id = agent.site.frame_id
         self._thinking = Thinking(
@@ -119,8 +132,10 @@ class AgentNode(ManagedNode):
             told=tuple(values["facts"]),
             max_age_s=values["max_transcript_age_s"],
             max_waiting=values["max_waiting"],
+            interrupt=values["on_new_utterance"] == "interrupt",
         )
         self._out.show(AgentState.IDLE, keeping.session_id, restored=keeping.restored)
+        self._out.conversation(agent)
         self._refresh()
         took_s = time.monotonic() - began
         self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of context")
@@ -134,6 +149,9 @@ class AgentNode(ManagedNode):
             self.create_subscription(
                 Transcript, "transcript", self._on_transcript, qos.COMMAND, callback_group=self._words
             ),
+            self.create_subscription(
+                Transcript, "partial_transcript", self._on_partial, qos.PARTIAL, callback_group=self._words
+            ),
         ]
         if self._thinking is not None:
             self._thinking.go_on()
@@ -144,6 +162,7 @@ class AgentNode(ManagedNode):
         for subscription in self._ears:
             self.destroy_subscription(subscription)
         self._ears = []
+        self._speaking = Speaking()
         if self._thinking is not None:
             self._thinking.dialogue.cancel_all()
 
@@ -166,13 +185,32 @@ class AgentNode(ManagedNode):
         silent = message.gate in (Transcript.GATE_NO_SPEECH, Transcript.GATE_MUTED, Transcript.GATE_ECHO)
         stop = message.gate == Transcript.GATE_STOP or is_stop(message.text, self._settings["robot_names"])
         if stop and not silent:
-            # The listener has sent the same stop on its own topic just before, most likely.
-            if time.monotonic() - self._stopped_by_topic > 2.0:
+            # The listener has sent the same stop on its own topic just before, most likely, or while it was said.
+            if time.monotonic() - self._stopped_by_topic > 2.0 and key != self._stopped_in:
                 self._stop(thinking, key)
             if message.is_final:
                 self._out.say(key, Kind.ACKNOWLEDGE, STOPPED)
         elif message.is_final and not silent and not self._heard_before(key):
             self._hear(thinking, message, key)
+        if message.is_final and self._speaking.over(key):
+            self._refresh()
+
+    def _on_partial(self, message: Transcript) -> None:
+        thinking, key = self._thinking, uuid_of(message.utterance_id)
+        if thinking is None or not self.active or message.is_final or key == NIL:
+            return
+        if message.gate == Transcript.GATE_STOP and key != self._stopped_in:
+            self._stopped_in = key
+            if time.monotonic() - self._stopped_by_topic > 2.0:
+                self._stop(thinking, key)
+        if self._speaking.heard(message):
+            self._refresh()
+        if message.gate == Transcript.GATE_ACCEPTED and message.stable_text:
+            thinking.anticipate(message.stable_text, complete=message.stable_text == message.text)
+
+    def _on_silence(self) -> None:
+        if self._speaking.expire():
+            self._refresh()
 
     def _hear(self, thinking: Thinking, message: Transcript, key: UUID) -> None:
         """Pass words on to the model if they may be acted upon, and say why otherwise."""
@@ -223,11 +261,12 @@ class AgentNode(ManagedNode):
             (thinking.dialogue.stopped, AgentState.STOPPED),
             (bool(thinking.failure), AgentState.ERROR),
             (thinking.waiting > 0, AgentState.THINKING),
+            (self._speaking.state is not None, self._speaking.state),
             (thinking.dialogue.confirming, AgentState.CONFIRMING),
             (paused, AgentState.PAUSED),
             (acting, AgentState.ACTING),
         )
-        state = next((state for applies, state in choices if applies), AgentState.IDLE)
+        state = next((state for applies, state in choices if applies and state is not None), AgentState.IDLE)
         self._out.show(state, thinking.dialogue.session, thinking.failure)
         health = {AgentState.STOPPED: (WARN, "stopped"), AgentState.ERROR: (ERROR, thinking.failure)}
         level, text = health.get(state, (OK, "active" if self.active else "inactive"))

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from uuid import UUID, uuid4, uuid5
 
-from nano_agent_ros.agent import Agent, Turn
+from nano_agent_ros.agent import CALLED_OFF, Agent, Turn
 from nano_agent_ros.nodes.assent import is_no, is_yes
 from nano_agent_ros.nodes.facts import doing
 from nano_agent_ros.nodes.step import Step
 from nano_agent_ros.skills import Action
 
 STOPPED = "I am stopped. Say 'resume' to let me move again."
-OVERTAKEN = "That was called off."
 CALMING = ("stop", "cancel", "pause")
 """Skills that a stopped robot still accepts."""
 
@@ -82,6 +81,12 @@ class Dialogue:
         with self.lock:
             return self._ticket
 
+    def supersede(self) -> int:
+        """A ticket for an utterance that is heard now and takes back those before it: their tickets become void."""
+        with self.lock:
+            self._ticket += 1
+            return self._ticket
+
     def valid(self, ticket: int) -> bool:
         """Whether the ticket still holds."""
         with self.lock:
@@ -121,15 +126,17 @@ class Dialogue:
         self.agent.reset()
 
     def hear(self, text: str, confidence: float, facts: Mapping[str, str | int | float], ticket: int) -> Outcome:
-        """Think about an utterance; raises NanoAgentError if the engine fails."""
+        """Think about an utterance for as long as its ticket holds; raises NanoAgentError if the engine fails."""
         if not self.valid(ticket):
-            return Outcome(Kind.REFUSE, OVERTAKEN, ticket)
+            return Outcome(Kind.REFUSE, self._why_void(), ticket)
         held = self._take_held()
         if held is not None and is_yes(text):
             return self._accept(replace(held, kind=Kind.ACKNOWLEDGE, ticket=ticket, held=False, turn=None))
         if held is not None and is_no(text):
             return Outcome(Kind.ACKNOWLEDGE, "All right, I won't.", ticket)
-        turn = self.agent.hear(text, facts)
+        turn = self.agent.hear(text, facts, lambda: not self.valid(ticket))
+        if turn.kind == "cut":
+            return Outcome(Kind.REFUSE, self._why_void(), ticket, turn=turn)
         if turn.kind != "act":
             return Outcome(Kind[turn.kind.upper()], turn.reply, ticket, turn=turn)
         outcome = self._plan(turn, confidence, ticket)
@@ -140,6 +147,22 @@ class Dialogue:
         if any(step.action.requires_confirmation for step in outcome.steps):
             return self._hold(outcome)
         return self._accept(outcome)
+
+    def called_off(self, outcome: Outcome) -> Outcome:
+        """What is left of an outcome that must not be sent any more: its turn never happened, or led to nothing."""
+        with self.lock:
+            if outcome.held:
+                self._held = None
+            else:
+                for step in outcome.steps:  # what had cooled down before it still has
+                    self._accepted.pop(step.action.skill, None)
+            turn = outcome.turn
+            if turn is not None and turn.kind != "cut" and not self.agent.keep_cut_turns and self.agent.take_back():
+                turn = None
+            return Outcome(Kind.REFUSE, self._why_void(), outcome.ticket, turn=turn)
+
+    def _why_void(self) -> str:
+        return STOPPED if self.stopped else CALLED_OFF
 
     def _plan(self, turn: Turn, confidence: float, ticket: int) -> Outcome:
         numbered = [

@@ -116,6 +116,11 @@ class FactBook:
         return any(known.state in (State.RUNNING, State.PAUSED) for known in self._actions.values())
 
     @property
+    def idle(self) -> bool:
+        """Whether every action that was issued has ended."""
+        return all(known.state.final for known in self._actions.values())
+
+    @property
     def paused(self) -> bool:
         """Whether the action in hand is held."""
         return any(known.state is State.PAUSED for known in self._actions.values())

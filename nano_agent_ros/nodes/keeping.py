@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -36,12 +37,23 @@ class Message:
 class Keeping:
     """The session on disk of one agent. Without a folder nothing is kept."""
 
-    def __init__(self, agent: Agent, folder: Path | None, resume_within_s: float) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        folder: Path | None,
+        resume_within_s: float,
+        on_digest: Callable[[UUID, int, str], None] | None = None,
+    ) -> None:
         """Take up the last session in `folder` if it ended at most `resume_within_s` ago, else begin one.
 
-        A disk that cannot be used, or a folder that another agent uses, is logged, and nothing is kept.
+        A disk that cannot be used, or a folder that another agent uses, is logged, and nothing is kept. `on_digest` is
+        told session, turns and digest of states of the conversation, by the thread that writes them, or by another
+        one: a digest takes longer than the conversation should wait for it.
         """
         self.restored = False
+        self._on_digest = on_digest
+        self._digester = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
+        self._newest = 0  # the state whose digest was asked for last
         self._session: Session | None = None
         if folder is not None:
             try:
@@ -55,6 +67,8 @@ class Keeping:
             except StateFileError as error:
                 _log.error("this conversation is not kept: %s", error)
         self.session_id = self._session.session if self._session else uuid4()
+        self._listen()
+        self.digest(agent)
 
     @property
     def stopped(self) -> bool:
@@ -83,8 +97,26 @@ class Keeping:
 
     def write(self, agent: Agent, message: Message) -> int | None:
         """Write an outcome and the turn that led to it, before it is sent; return its number for `sent`."""
-        turn = message.outcome.turn
-        return self._kept(lambda session: session.write(agent, turn.fed if turn else (), [_content(message)]))
+        fed = message.outcome.turn.fed if message.outcome.turn else ()
+        number = self._kept(lambda session: session.write(agent, fed, [_content(message)]))
+        if fed and self._session is None:
+            self.digest(agent)
+        return number
+
+    def digest(self, agent: Agent) -> None:
+        """Have the digest of the agent's state computed and told; of several asked for meanwhile, the last one's."""
+        on_digest = self._on_digest
+        if on_digest is None:
+            return
+        self._newest += 1
+        asked, session, turns = self._newest, self.session_id, agent.turns
+        state = agent.engine.fork(agent.state)
+
+        def compute() -> None:
+            if asked == self._newest:
+                on_digest(session, turns, agent.engine.snapshot(state).digest)
+
+        self._digester.submit(compute)
 
     def sent(self, number: int | None) -> None:
         """Write that it was sent."""
@@ -103,9 +135,15 @@ class Keeping:
             self._session = self._sessions.begin(session_id)
             self.stop(stopped)
         self.session_id, self.restored = session_id, False
+        self._listen()
 
     def close(self) -> None:
         """Wait for the state in hand to be written, and let another agent use the folder."""
+        self._newest += 1
+        self._digester.shutdown(wait=True, cancel_futures=True)
+        self._leave()
+
+    def _leave(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -120,8 +158,13 @@ class Keeping:
         except StateFileError as error:
             _log.error("from now on this conversation is not kept: %s", error)
             shutil.rmtree(self._session.folder, ignore_errors=True)
-            self.close()
+            self._leave()
             return None
+
+    def _listen(self) -> None:
+        session, on_digest, key = self._session, self._on_digest, self.session_id
+        if session is not None and on_digest is not None:
+            session.on_state = lambda turns, digest: on_digest(key, turns, digest)
 
 
 def _lock(folder: Path) -> IO[str]:

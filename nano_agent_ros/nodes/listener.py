@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from builtin_interfaces.msg import Time
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -16,8 +16,8 @@ from std_srvs.srv import SetBool
 
 from nano_agent_ros.msg import Transcript
 from nano_agent_ros.nodes import qos
-from nano_agent_ros.nodes.conversions import duration_message, uuid_message
-from nano_agent_ros.nodes.hearing import Heard, Hearing
+from nano_agent_ros.nodes.conversions import duration_message, uuid_message, uuid_of
+from nano_agent_ros.nodes.hearing import Heard, Hearing, Partial
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.parameters import Parameter
 from nano_agent_ros.skills import Site
@@ -31,6 +31,7 @@ from nano_agent_ros.speech import (
     Transcription,
     WavSource,
     is_stop,
+    stops_already,
 )
 
 PARAMETERS = (
@@ -53,6 +54,7 @@ PARAMETERS = (
     Parameter("endpoint.max_utterance_s", 15.0, "Longer speech is cut and refused, in seconds", 1.0, 30.0),
     Parameter("endpoint.pre_roll_s", 0.3, "Audio kept before an utterance, in seconds", 0.0, 2.0),
     Parameter("endpoint.post_roll_s", 0.2, "Audio kept after an utterance, in seconds", 0.0, 2.0),
+    Parameter("partial.every_s", 1.0, "Transcribe speech while it goes on, at most this often; 0: never", 0.0, 10.0),
     Parameter("gate.min_confidence", 0.35, "Below this confidence a transcript is not acted upon", 0.0, 1.0),
     Parameter("gate.max_no_speech", 0.8, "Above this no_speech_prob nothing was said", 0.0, 1.0),
     Parameter("text.max_length", 500, "Longer typed text is refused, in characters", 1, 10_000),
@@ -62,7 +64,7 @@ PATIENCE_S = 3.0  # discovery takes 0.25 to 3 s
 
 
 class ListenerNode(ManagedNode):
-    """Publishes `transcript` and `stop`; subscribes `text`; serves `mute`."""
+    """Publishes `transcript`, `partial_transcript` and `stop`; subscribes `text`; serves `mute`."""
 
     def __init__(self) -> None:
         """Create the topics; sound comes with activate."""
@@ -73,7 +75,9 @@ class ListenerNode(ManagedNode):
         self._hearing: Hearing | None = None
         self._publishing = threading.Lock()
         self._muted = False
+        self._stopped_in: UUID | None = None  # the utterance that led to a stop before it was complete
         self._transcript = self.create_lifecycle_publisher(Transcript, "transcript", qos.COMMAND)
+        self._partial = self.create_lifecycle_publisher(Transcript, "partial_transcript", qos.PARTIAL)
         self._stop = self.create_lifecycle_publisher(Empty, "stop", qos.COMMAND)
         group = MutuallyExclusiveCallbackGroup()
         self.create_subscription(String, "text", self._on_text, qos.COMMAND, callback_group=group)
@@ -119,6 +123,7 @@ class ListenerNode(ManagedNode):
             self.diagnose(ERROR, str(error), audio="error")
             return
         is_file = kind == "wav"
+        every_s = self._settings["partial.every_s"]
         self._hearing = Hearing(
             source,
             Endpointer(self._endpoint),
@@ -127,6 +132,8 @@ class ListenerNode(ManagedNode):
             lambda error: self._on_end(source, error),
             paced=not is_file or self._settings["audio.realtime"],
             ready=self._somebody_listens if is_file else None,
+            on_partial=self._on_partial if every_s else None,
+            partial_every_s=every_s,
         )
         self._hearing.muted = self._muted
         self._hearing.start()
@@ -166,25 +173,50 @@ class ListenerNode(ManagedNode):
         if not self.active or not self.context.ok():
             return
         said = heard.transcription
+        message = self._message(heard.key, heard.began, heard.ended, said)
+        message.is_final = True
+        message.gate = self._gate(said, heard.truncated) if said else Transcript.GATE_MUTED
+        self._send(message, said.rejected if said else "muted")
+
+    def _on_partial(self, partial: Partial) -> None:
+        if not self.active or not self.context.ok():
+            return
+        said = partial.transcription
+        message = self._message(partial.key, partial.began, partial.began + (said.audio_s if said else 0.0), said)
+        message.stable_text, message.speaking = partial.stable, partial.speaking
+        if partial.dropped:
+            message.gate = Transcript.GATE_NO_SPEECH
+        names = self._settings["robot_names"]
+        stops = said is not None and stops_already(said.text, names, partial.settled)
+        with self._publishing:
+            first = stops and self._stopped_in != partial.key
+            if first:
+                self._stop.publish(Empty())
+                self._stopped_in = partial.key
+            if self._stopped_in == partial.key:
+                message.gate = Transcript.GATE_STOP
+            self._partial.publish(message)
+        if first:
+            self.get_logger().info(f"heard {message.text[:200]!r} so far (stop)")
+
+    def _message(self, key: UUID, began: float, ended: float, said: Transcription | None) -> Transcript:
+        """What was said in a piece of sound, by time.time() in seconds."""
         is_file = self._settings["audio.source"] == "wav"
         message = Transcript(
-            utterance_id=uuid_message(uuid4()),
-            is_final=True,
+            utterance_id=uuid_message(key),
             source=Transcript.SOURCE_FILE if is_file else Transcript.SOURCE_MIC,
-            gate=Transcript.GATE_MUTED,
-            audio_duration=duration_message(heard.ended - heard.began),
+            audio_duration=duration_message(ended - began),
         )
         message.header.frame_id = self._settings["audio.frame_id"]
-        message.header.stamp = _time_message(heard.began)
+        message.header.stamp = _time_message(began)
         if said is not None:
             message.text = said.text
             message.language = said.language
             message.confidence = float(said.confidence)
             message.no_speech_prob = float(said.no_speech_prob)
-            message.gate = self._gate(said, heard.truncated)
         now = self.get_clock().now().nanoseconds * 1e-9
-        message.latency = duration_message(now - heard.ended)
-        self._send(message, said.rejected if said else "muted")
+        message.latency = duration_message(now - ended)
+        return message
 
     def _gate(self, said: Transcription, truncated: bool) -> int:
         # A stop word acts however badly it was heard.
@@ -221,7 +253,7 @@ class ListenerNode(ManagedNode):
 
     def _send(self, message: Transcript, why: str) -> None:
         with self._publishing:
-            if message.gate == Transcript.GATE_STOP:
+            if message.gate == Transcript.GATE_STOP and uuid_of(message.utterance_id) != self._stopped_in:
                 self._stop.publish(Empty())
             self._transcript.publish(message)
         gate = GATES[message.gate]

@@ -25,6 +25,7 @@ class Outbox:
         self._node = node
         self._lock = threading.Lock()
         self._shown = AgentState()
+        self._digest: tuple[UUID, int, str] | None = None  # the last one told: session, turns, digest
         self._actions = node.create_lifecycle_publisher(RobotAction, "action", qos.COMMAND)
         self._replies = node.create_lifecycle_publisher(Reply, "reply", qos.COMMAND)
         self._reports = node.create_lifecycle_publisher(DefectReport, "defect_report", qos.REPORT)
@@ -82,20 +83,43 @@ class Outbox:
             if self._node.context.ok():
                 self._states.publish(self._shown)
 
-    def account(self, agent: Agent, outcome: Outcome, transcription_s: float, turn_s: float) -> None:
-        """Note size and digest of the conversation and the timings of a turn, for the next `show`."""
-        digest = agent.state_digest()
+    def digest(self, session: UUID, turns: int, digest: str) -> None:
+        """Publish the digest of the conversation after so many turns, unless it has gone on since."""
+        with self._lock:
+            self._digest = (session, turns, digest)
+            if not self._known_digest():
+                return
+            self._shown.state_digest = digest
+            self._shown.header.stamp = self._node.get_clock().now().to_msg()
+            if self._node.context.ok():
+                self._states.publish(self._shown)
+
+    def _known_digest(self) -> str:
+        """The digest of the conversation that is shown; empty if it is not known yet."""
+        if self._digest is None:
+            return ""
+        session, turns, digest = self._digest
+        now = uuid_message(session) == self._shown.session_id and turns == self._shown.turn
+        return digest if now else ""
+
+    def conversation(self, agent: Agent) -> None:
+        """Note how long and large the conversation is, for the next `show`."""
+        with self._lock:
+            self._shown.turn = agent.turns
+            self._shown.context_tokens = agent.context_tokens
+            self._shown.state_bytes = agent.state_bytes
+            self._shown.state_digest = self._known_digest()
+
+    def account(self, outcome: Outcome, transcription_s: float, turn_s: float) -> None:
+        """Note the timings of a turn, for the next `show`."""
         with self._lock:
             shown, turn = self._shown, outcome.turn
             shown.last_error = ""
             shown.transcription_time = duration_message(transcription_s)
             shown.turn_time = duration_message(turn_s)
             if turn is not None:
-                shown.turn = turn.turn + 1
                 shown.prefill_time = duration_message(turn.timings.get("prefill", 0.0))
                 shown.decode_time = duration_message(turn.timings.get("decode", 0.0))
                 shown.prompt_tokens = turn.tokens.get("prompt", 0)
+                shown.anticipated_tokens = turn.tokens.get("anticipated", 0)
                 shown.reply_tokens = turn.tokens.get("reply", 0)
-            shown.context_tokens = agent.context_tokens
-            shown.state_bytes = agent.state_bytes
-            shown.state_digest = digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,8 @@ from uuid import UUID
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from nano_agent_ros.nodes.dialogue import OVERTAKEN, STOPPED, Dialogue, Kind, Outcome
+from nano_agent_ros.nodes.assent import calls_off, is_call_off
+from nano_agent_ros.nodes.dialogue import STOPPED, Dialogue, Kind, Outcome
 from nano_agent_ros.nodes.facts import FactBook
 from nano_agent_ros.nodes.keeping import Keeping, Message
 from nano_agent_ros.nodes.outbox import NIL, Outbox
@@ -21,6 +23,7 @@ from nano_agent_ros.nodes.step import Step
 FAILED = "Something went wrong in my head, so I do nothing. Please say it again."
 WAIT_FOR_LISTENERS_S = 5.0
 TOO_OLD = "That was too long ago. Please say it again."
+LEFT = "All right, I won't."
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,13 @@ class Thinking:
         told: tuple[str, ...] = (),
         max_age_s: float = 10.0,
         max_waiting: int = 4,
+        interrupt: bool = False,
     ) -> None:
-        """The model is told the facts named in `told`; at most `max_waiting` utterances wait."""
+        """The model is told the facts named in `told`; at most `max_waiting` utterances wait.
+
+        With `interrupt` every utterance takes back those that are thought about or wait, else those that begin so
+        ("no, wait").
+        """
         self.dialogue = dialogue
         self.waiting = 0
         self.failure = ""
@@ -65,6 +73,9 @@ class Thinking:
         self._told = told
         self._max_age_s = max_age_s
         self._max_waiting = max_waiting
+        self._interrupt = interrupt
+        self._undecided: set[UUID] = set()  # utterances of which nothing was sent yet
+        self._ahead: tuple[str, bool] | None = None  # words that are still being said, and whether they are all
         self._closed = False
         self._count_lock = threading.Lock()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
@@ -78,11 +89,24 @@ class Thinking:
 
     def submit(self, utterance: Utterance) -> Future[Outcome] | None:
         """Have an utterance understood and acted upon; None if too many wait already."""
-        with self._count_lock:
-            if self._closed or self.waiting >= self._max_waiting:
+        with self.dialogue.lock, self._count_lock:
+            takes_back = bool(self._undecided) and (self._interrupt or calls_off(utterance.text))
+            if self._closed or (self.waiting >= self._max_waiting and not takes_back):
                 return None
             self.waiting += 1
-        return self._worker.submit(self._think, utterance, self.dialogue.ticket())
+            ticket = self.dialogue.supersede() if takes_back else self.dialogue.ticket()
+            self._undecided.add(utterance.key)
+        return self._worker.submit(self._think, utterance, ticket, takes_back)
+
+    def anticipate(self, text: str, complete: bool) -> None:
+        """Have words read that are still being said (`complete`: probably all), if the model has nothing to do."""
+        with self._count_lock:
+            if self._closed or self.waiting:
+                return
+            asked, self._ahead = self._ahead is not None, (text, complete)
+        if not asked:
+            with contextlib.suppress(RuntimeError):  # it is being shut down
+                self._worker.submit(self._anticipate)
 
     def go_on(self) -> Future[None]:
         """Send what a crash kept from being sent, as soon as somebody listens."""
@@ -126,16 +150,32 @@ class Thinking:
         self._out.say(utterance.key, Kind.REFUSE, TOO_OLD)
         return Outcome(Kind.REFUSE, TOO_OLD, 0)
 
-    def _think(self, utterance: Utterance, ticket: int) -> Outcome:
+    def _anticipate(self) -> None:
+        with self._count_lock:
+            ahead, self._ahead = self._ahead, None
+            if ahead is None or self.waiting:
+                return
+        text, complete = ahead
+        try:
+            self.dialogue.agent.anticipate(text, self._facts(), complete)
+        except Exception as error:  # the turn itself will say so
+            self._logger.warning(f"could not anticipate {text[:100]!r}: {type(error).__name__}: {error}")
+
+    def _think(self, utterance: Utterance, ticket: int, takes_back: bool) -> Outcome:
         began = time.monotonic()
         self._changed()
         try:
             if self.stale(utterance):
                 return self.refuse_stale(utterance)
-            outcome = self.dialogue.hear(utterance.text, utterance.confidence, self._facts_for(utterance), ticket)
+            if takes_back and self._wants_no_more(utterance):
+                outcome = Outcome(Kind.ACKNOWLEDGE, LEFT, ticket)
+            else:
+                facts = {**self._facts(), **(utterance.facts or {})}
+                outcome = self.dialogue.hear(utterance.text, utterance.confidence, facts, ticket)
             outcome = self._publish(utterance, outcome)
             turn_s = time.monotonic() - began
-            self._out.account(self.dialogue.agent, outcome, utterance.transcription_s, turn_s)
+            self._out.conversation(self.dialogue.agent)
+            self._out.account(outcome, utterance.transcription_s, turn_s)
             self.failure = ""
             self._log(utterance, outcome, turn_s)
             return outcome
@@ -145,25 +185,32 @@ class Thinking:
             self._out.say(utterance.key, Kind.REFUSE, FAILED)
             return Outcome(Kind.REFUSE, FAILED, ticket)
         finally:
-            with self._count_lock:
+            with self.dialogue.lock, self._count_lock:
                 self.waiting -= 1
+                self._undecided.discard(utterance.key)
             self._changed()
 
-    def _facts_for(self, utterance: Utterance) -> Mapping[str, str | int | float]:
+    def _facts(self) -> dict[str, str | int | float]:
         known = self.note(lambda book: book.facts())
-        return {**{key: value for key, value in known.items() if key in self._told}, **(utterance.facts or {})}
+        return {key: value for key, value in known.items() if key in self._told}
+
+    def _wants_no_more(self, utterance: Utterance) -> bool:
+        """Whether an utterance that took back those before it says no more, and can mean nothing else in hand."""
+        idle = self.note(lambda book: book.idle)
+        return is_call_off(utterance.text) and idle and not self.dialogue.confirming
 
     def _publish(self, utterance: Utterance, outcome: Outcome) -> Outcome:
         """Send what may be sent; a stop that came meanwhile has called it off."""
         with self.dialogue.lock:
+            self._undecided.discard(utterance.key)
             if self._closed or not self.dialogue.valid(outcome.ticket):
-                text = STOPPED if self.dialogue.stopped else OVERTAKEN
-                outcome = Outcome(Kind.REFUSE, text, outcome.ticket, turn=outcome.turn)
+                outcome = self.dialogue.called_off(outcome)
             if outcome.steps and outcome.steps[0].action.skill == "stop":
                 self._keeping.stop(True)
             number = self._keeping.write(self.dialogue.agent, Message(utterance.key, utterance.text, outcome))
             self._send(Message(utterance.key, utterance.text, outcome))
             self._keeping.sent(number)
+            self.dialogue.agent.settle()
         return outcome
 
     def _send(self, message: Message) -> None:
@@ -201,6 +248,8 @@ class Thinking:
         self._keeping.begin(session)
         self.failure = ""
         self._changed()
+        self._out.conversation(self.dialogue.agent)
+        self._keeping.digest(self.dialogue.agent)
 
     def _log(self, utterance: Utterance, outcome: Outcome, turn_s: float) -> None:
         acts = ", ".join(step.action.skill for step in (*outcome.steps, *outcome.reports)) or "no action"

@@ -63,6 +63,17 @@ class Utterance:
         return len(self.samples) / self.sample_rate
 
 
+@dataclass(frozen=True)
+class Speech:
+    """Speech in progress: what the utterance would be if it ended now.
+
+    settled: a pause follows that is longer than post_roll_s, so that this is the utterance unless the person goes on.
+    """
+
+    utterance: Utterance
+    settled: bool
+
+
 class Endpointer:
     """Cuts a stream into utterances. How the stream is cut into chunks changes nothing."""
 
@@ -82,6 +93,24 @@ class Endpointer:
     def speaking(self) -> bool:
         """Someone is speaking right now (or paused for less than end_silence_s)."""
         return self._start is not None
+
+    @property
+    def pausing(self) -> bool:
+        """Someone was speaking and pauses."""
+        return self._pause is not None
+
+    @property
+    def settled(self) -> bool:
+        """The pause has lasted so long that what follows of it would not be kept."""
+        post_roll = round(self.config.post_roll_s * SAMPLE_RATE)
+        return self._pause is not None and self._heard >= self._pause + post_roll
+
+    def speech(self) -> Speech | None:
+        """What was said so far; None if nobody speaks, or not for min_speech_s yet."""
+        if self._start is None or not self._voiced_enough():
+            return None
+        settled = self.settled
+        return Speech(self._between(self._pause if settled and self._pause else self._heard, self._heard), settled)
 
     def feed(self, samples: np.ndarray) -> list[Utterance]:
         """Take float32 [n] at 16 kHz (n >= 0) and return the utterances that end in it.
@@ -168,14 +197,21 @@ class Endpointer:
         return max(self._start - round(self.config.pre_roll_s * SAMPLE_RATE), self._emitted)
 
     def _emit(self, speech_end: int, limit: int, truncated: bool = False) -> list[Utterance]:
-        voiced = sum(p >= self.config.threshold for p in self._probabilities)
-        if voiced * WINDOW < self.config.min_speech_s * SAMPLE_RATE:
+        if not self._voiced_enough():
             return []
+        utterance = self._between(speech_end, limit, truncated)
+        self._emitted = round(utterance.end_s * SAMPLE_RATE)
+        return [utterance]
+
+    def _voiced_enough(self) -> bool:
+        voiced = sum(p >= self.config.threshold for p in self._probabilities)
+        return voiced * WINDOW >= self.config.min_speech_s * SAMPLE_RATE
+
+    def _between(self, speech_end: int, limit: int, truncated: bool = False) -> Utterance:
         first = self._first_sample()
         last = min(speech_end + round(self.config.post_roll_s * SAMPLE_RATE), limit)
-        self._emitted = last
         samples = self._audio[first - self._origin : last - self._origin].copy()
-        return [Utterance(samples, first / SAMPLE_RATE, last / SAMPLE_RATE, truncated=truncated)]
+        return Utterance(samples, first / SAMPLE_RATE, last / SAMPLE_RATE, truncated=truncated)
 
     def _forget(self) -> None:
         """Drop audio that no utterance can need any more."""

@@ -169,15 +169,18 @@ class Transcriber:
         self._hotwords = hotwords_of(hotwords)
         self._beam_size = beam_size
 
-    def transcribe(self, audio: Utterance | np.ndarray) -> Transcription:
-        """Return the text of an utterance, or of float32 [n] at 16 kHz; no text and a reason if there is none."""
+    def transcribe(self, audio: Utterance | np.ndarray, quick: bool = False) -> Transcription:
+        """Return the text of an utterance, or of float32 [n] at 16 kHz; no text and a reason if there is none.
+
+        `quick`: with a beam of 1, for what is transcribed again anyway.
+        """
         began = time.monotonic()
         samples = audio.samples if isinstance(audio, Utterance) else np.asarray(audio, dtype=np.float32)
         audio_s = samples.size / SAMPLE_RATE
         unheard = _unhearable(samples)
         if unheard:
             return Transcription("", 0.0, 1.0, self._language or "", audio_s, time.monotonic() - began, unheard)
-        segments, info = self._run(samples)
+        segments, info = self._run(samples, 1 if quick else self._beam_size)
         text = " ".join(segment.text.strip() for segment in segments).strip()
         spoken_s = sum(max(s.end - s.start, 1e-3) for s in segments)
         confidence, no_speech = 0.0, 1.0  # no segment: Whisper itself took it for silence
@@ -189,12 +192,12 @@ class Transcriber:
         latency_s = time.monotonic() - began
         return Transcription(text, confidence, no_speech, info.language, audio_s, latency_s, rejected)
 
-    def _run(self, samples: np.ndarray) -> tuple[list[Any], Any]:
+    def _run(self, samples: np.ndarray, beam_size: int) -> tuple[list[Any], Any]:
         try:
             segments, info = self._model.transcribe(
                 samples,
                 language=self._language,
-                beam_size=self._beam_size,
+                beam_size=beam_size,
                 hotwords=self._hotwords,
                 temperature=0.0,  # one deterministic pass: no sampling, no second try, bounded time
                 condition_on_previous_text=False,

@@ -13,7 +13,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,7 +56,10 @@ class Unsent:
 
 
 class Session:
-    """The files of one conversation, in a folder of its own. `write` belongs to one thread, the rest to any."""
+    """The files of one conversation, in a folder of its own. `write` belongs to one thread, the rest to any.
+
+    `on_state`, if set, is told turns and digest of each state that is about to be written, by the thread that writes.
+    """
 
     def __init__(self, folder: Path, identity: str, session: UUID, keep: int = KEEP, sync: bool = False) -> None:
         """Begin or take up the session in `folder`; `identity` stands for model, prompt and engine.
@@ -73,6 +76,7 @@ class Session:
             self._append({"begin": str(session), "identity": identity})
         if self._records[0] != {"begin": str(session), "identity": identity}:
             raise StateFileError(f"{folder} is a conversation with another model or configuration")
+        self.on_state: Callable[[int, str], None] | None = None
         self._number = 1 + max((r["number"] for r in self._records if "number" in r), default=-1)
         self._writer = _Writer(self)
 
@@ -216,7 +220,10 @@ class _Writer:
                 self._busy = True
             try:
                 note = {"turns": turns, "memory": memory}
-                write_snapshot(self._session._state_path(turns), engine.snapshot(state), note)
+                snapshot = engine.snapshot(state)
+                if self._session.on_state:
+                    self._session.on_state(turns, snapshot.digest)
+                write_snapshot(self._session._state_path(turns), snapshot, note)
                 for path in sorted(self._session.folder.glob("*.state"), reverse=True)[self._session._keep :]:
                     path.unlink(missing_ok=True)
             except (StateFileError, EngineError, OSError) as error:

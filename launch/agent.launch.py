@@ -1,4 +1,4 @@
-"""Start listener, agent and (unless a real robot executes the actions) the simulated robot, and bring them up.
+"""Start listener, agent, executor and (unless a real robot is there) the simulated robot, and bring them up.
 
     ros2 launch nano_agent_ros agent.launch.py audio_source:=wav wav:=/path/to/command.wav
 
@@ -30,7 +30,8 @@ ARGUMENTS = {
     "device": ("", "Microphone: index or part of its name"),
     "whisper_model": ("", "faster-whisper model name, CTranslate2 folder, or tiny-bundled"),
     "namespace": ("", "Namespace of all nodes, such as robot1"),
-    "use_sim_robot": ("true", "Start the simulated robot; false if a real one executes the actions"),
+    "safety": ("", "Safety policy: what the robot may do; empty: what the parameter file says"),
+    "use_sim_robot": ("true", "Start the simulated robot; false if the executor has a real one"),
     "log_level": ("info", "Least severity that is logged: debug, info, warn or error"),
     "params_file": (PARAMS_FILE, "Parameters of all nodes; the arguments above win over it if not empty"),
 }
@@ -44,6 +45,7 @@ PARAMETERS = {
         "site": "site",
     },
     "agent": {"model": "model", "engine": "engine", "skills": "skills", "site": "site"},
+    "executor": {"site": "site", "safety": "safety"},
     "sim_robot": {"site": "site"},
 }
 

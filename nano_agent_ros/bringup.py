@@ -202,7 +202,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-source", choices=("mic", "wav", "none"), help="where speech comes from (default: mic)")
     parser.add_argument("--device", help="microphone: index or part of its name (default: the system's)")
     parser.add_argument("--wav", type=Path, help="sound file; implies --audio-source wav")
-    parser.add_argument("--no-sim-robot", action="store_true", help="actions are for a real robot's executor")
+    parser.add_argument("--no-sim-robot", action="store_true", help="the executor has a real robot (parameter back_ends)")
+    parser.add_argument("--safety", type=Path, help="safety policy (default: config/safety.yaml)")
 
 
 def nodes_of(args: argparse.Namespace) -> list[NodeProcess]:
@@ -218,6 +219,8 @@ def nodes_of(args: argparse.Namespace) -> list[NodeProcess]:
     }
     agent = {"model": args.model, "engine": args.engine, "skills": args.skills, "site": site}
     nodes = [NodeProcess("listener", _given(listener)), NodeProcess("agent", _given(agent))]
+    safety = str(args.safety.resolve()) if getattr(args, "safety", None) else None
+    nodes.append(NodeProcess("executor", _given({"site": site, "safety": safety})))
     if not args.no_sim_robot:
         nodes.append(NodeProcess("sim_robot", _given({"site": site})))
     return nodes
@@ -234,7 +237,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             with Graph(nodes_of(args), args.namespace, args.params_file, args.log_level) as graph:
                 graph.configure()
-                graph.activate(*(n for n in ("sim_robot", "agent", "listener") if n in graph.processes))
+                graph.activate(*(n for n in ("sim_robot", "executor", "agent", "listener") if n in graph.processes))
                 say(f"up in {graph.namespace}: {', '.join(graph.processes)}; Ctrl-C ends them")
                 keyboard = Keyboard(graph)
                 while graph.running:

@@ -86,6 +86,7 @@ def _play(args: argparse.Namespace, wav: Path, say: Callable[[str], None]) -> Se
     args.wav = wav
     extra: dict[str, dict[str, Any]] = {
         # The agent and the demo itself have to be there before the first word.
+        "executor": {"keep_stop": False},
         "agent": {"keep_state": False},  # every demo is a new conversation
         "listener": {"audio.realtime": not args.fast, "audio.min_subscribers": 2},
         "sim_robot": {"time_scale": float(args.time_scale), "status_rate_hz": 10.0},
@@ -100,7 +101,7 @@ def _play(args: argparse.Namespace, wav: Path, say: Callable[[str], None]) -> Se
     with Graph(nodes, args.namespace, args.params_file, args.log_level, on_line) as graph:
         session = Session(graph.node, say)
         graph.configure()
-        graph.activate("sim_robot", "agent")
+        graph.activate("sim_robot", "executor", "agent")
         session.wait_for_publishers(graph)
         ready_s = time.monotonic() - began
         say(f"nodes ready after {ready_s:.1f} s; the robot's time runs {args.time_scale:g} times as fast")

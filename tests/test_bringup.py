@@ -127,7 +127,7 @@ def gone(command: Running) -> bool:
 def test_ctrl_c_ends_every_node_and_the_exit_code_is_0(running, model):
     command = up(running, "--model", model, "--namespace", "robot1")
     line = command.wait_for_line("Ctrl-C ends them")
-    assert "/robot1" in line and set(command.nodes()) == {"listener", "agent", "sim_robot"}
+    assert "/robot1" in line and set(command.nodes()) == {"listener", "agent", "executor", "sim_robot"}
     command.process.send_signal(signal.SIGINT)
     assert command.end() == 0 and not command.nodes()
 
@@ -149,7 +149,7 @@ def test_a_crashed_node_is_reported_and_the_others_go_on(running, model):
     command.wait_for_line("Ctrl-C ends them")
     os.kill(command.nodes()["agent"], signal.SIGKILL)
     assert "agent has ended (signal SIGKILL)" in command.wait_for_line("has ended")
-    assert set(command.nodes()) == {"listener", "sim_robot"}
+    assert set(command.nodes()) == {"listener", "executor", "sim_robot"}
     command.process.send_signal(signal.SIGTERM)
     assert command.end() == 1 and not command.nodes()
 
@@ -157,7 +157,7 @@ def test_a_crashed_node_is_reported_and_the_others_go_on(running, model):
 def test_nodes_do_not_outlive_a_killed_parent(running, model):
     command = up(running, "--model", model, "--no-sim-robot")
     command.wait_for_line("Ctrl-C ends them")
-    assert set(command.nodes()) == {"listener", "agent"}
+    assert set(command.nodes()) == {"listener", "agent", "executor"}
     command.process.kill()
     assert gone(command)
 

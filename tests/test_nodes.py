@@ -24,6 +24,7 @@ from nano_agent_ros.action import ExecuteAction
 from nano_agent_ros.agent import Agent
 from nano_agent_ros.msg import ActionStatus, AgentState, DefectReport, Reply, RobotAction, Transcript
 from nano_agent_ros.nodes import agent as agent_module
+from nano_agent_ros.nodes import executor as executor_module
 from nano_agent_ros.nodes import listener as listener_module
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes import sim_robot as sim_robot_module
@@ -31,6 +32,7 @@ from nano_agent_ros.nodes.agent import AgentNode
 from nano_agent_ros.nodes.assent import is_no, is_release, is_yes
 from nano_agent_ros.nodes.conversions import argument_messages, arguments_of, uuid_message, uuid_of
 from nano_agent_ros.nodes.dialogue import Dialogue, Kind
+from nano_agent_ros.nodes.executor import ExecutorNode
 from nano_agent_ros.nodes.facts import FactBook
 from nano_agent_ros.nodes.listener import ListenerNode
 from nano_agent_ros.nodes.sim_robot import SimRobotNode
@@ -59,6 +61,14 @@ def bench() -> Iterator[Bench]:
 
 def add_agent(bench: Bench, **parameters: Any) -> AgentNode:
     return bench.add(AgentNode, **parameters)
+
+
+def add_robot(bench: Bench, **parameters: Any) -> SimRobotNode:
+    """The simulated robot, and the executor that stands before it, once it knows where the robot is."""
+    robot = bench.add(SimRobotNode, **parameters)
+    executor = bench.add(ExecutorNode)
+    wait_for(lambda: executor._executor.robot.pose, "the robot's pose")
+    return robot
 
 
 def transcript(bench: Bench, text: str, age_s: float = 0.0, **fields: Any) -> Transcript:
@@ -103,7 +113,7 @@ def test_typed_text_becomes_a_typed_action_that_the_robot_executes(bench):
     replies = bench.watch(Reply, "reply", qos.COMMAND)
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
     heard = bench.watch(Transcript, "transcript", qos.COMMAND)
-    bench.add(SimRobotNode, time_scale=200.0)
+    add_robot(bench, time_scale=200.0)
     agent = add_agent(bench)
     bench.add(ListenerNode, audio__source="none")
     bench.publish("text", String(data="go to dock 3"), qos.COMMAND)
@@ -351,7 +361,7 @@ def test_a_muted_listener_transcribes_nothing(bench, tmp_path):
 def test_the_robot_executes_each_action_once_in_order_and_reports(bench):
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
     batteries = bench.watch(BatteryState, "battery", qos.LATEST)
-    bench.add(SimRobotNode, time_scale=100.0)
+    add_robot(bench, time_scale=100.0)
     plan = uuid4()
     first = robot_action(bench, "navigate_to", plan, 0, 2, location="dock_3")
     second = robot_action(bench, "pick", plan, 1, 2, object="box")
@@ -367,7 +377,7 @@ def test_the_robot_executes_each_action_once_in_order_and_reports(bench):
 
 def test_the_robot_refuses_what_it_must_not_do(bench):
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
-    bench.add(SimRobotNode)
+    add_robot(bench)
     unknown = robot_action(bench, "juggle")
     stale = robot_action(bench, "wait")
     stale.header.stamp.sec -= 60
@@ -376,23 +386,34 @@ def test_the_robot_refuses_what_it_must_not_do(bench):
     for message in (unknown, stale, unconfirmed):
         bench.publish("action", message, qos.COMMAND)
     wait_for(lambda: len(statuses) == 3, "three statuses")
-    assert all(s.state == ActionStatus.REJECTED and s.error_msg for s in statuses)
-    codes = [ActionStatus.ERROR_UNKNOWN_SKILL, ActionStatus.ERROR_STALE, ActionStatus.ERROR_NOT_CONFIRMED]
-    assert [s.error_code for s in statuses] == codes
+    assert [s.state for s in statuses] == [State.REJECTED, State.REJECTED, State.AWAITING_CONFIRMATION]
+    assert [s.error_code for s in statuses] == [ActionStatus.ERROR_NOT_ALLOWED, ActionStatus.ERROR_STALE, 0]
+    assert all(s.error_msg for s in statuses)
+    assert bench.call(SetBool, "executor/confirm", SetBool.Request(data=False)).success
+    wait_for(lambda: State.REJECTED in states_of(statuses, unconfirmed), "the no")
+    assert statuses[-1].error_code == ActionStatus.ERROR_NOT_CONFIRMED
 
 
 def test_a_stop_reaches_the_robot_without_the_agent(bench):
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
-    bench.add(SimRobotNode)
+    add_robot(bench)
     drive = robot_action(bench, "navigate_to", location="rack_7")
     bench.publish("action", drive, qos.COMMAND)
     wait_for(lambda: State.RUNNING in states_of(statuses, drive), "the drive")
     bench.publish("stop", Empty(), qos.COMMAND)
     wait_for(lambda: State.CANCELED in states_of(statuses, drive), "the end of the drive")
+    refused = robot_action(bench, "navigate_to", location="rack_7")
+    bench.publish("action", refused, qos.COMMAND)
+    wait_for(lambda: State.REJECTED in states_of(statuses, refused), "a refusal while stopped")
+    wait_for(lambda: bench.call(Trigger, "executor/acknowledge_stop", Trigger.Request()).success, "acknowledgement")
+    again = robot_action(bench, "navigate_to", location="rack_7")
+    bench.publish("action", again, qos.COMMAND)
+    wait_for(lambda: State.RUNNING in states_of(statuses, again), "another drive")
 
 
 def test_a_late_joiner_executes_nothing_old_and_sees_how_it_ended(bench):
-    first = bench.add(SimRobotNode, time_scale=100.0)
+    robot = add_robot(bench, time_scale=100.0)
+    first = bench.nodes[-1]
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
     old = robot_action(bench, "wait", duration=1.0)
     bench.publish("action", old, qos.COMMAND)
@@ -402,12 +423,13 @@ def test_a_late_joiner_executes_nothing_old_and_sees_how_it_ended(bench):
     wait_for(lambda: State.FINISHED in states_of(late, old), "the status for a late joiner")
 
     bench.remove(first)
-    second = bench.add(SimRobotNode, time_scale=100.0)
+    second = bench.add(ExecutorNode)
     new = robot_action(bench, "wait", duration=1.0)
-    wait_for(lambda: bench._publishers["action"].get_subscription_count() == 1, "only the new robot to listen")
+    wait_for(lambda: bench._publishers["action"].get_subscription_count() == 1, "only the new executor to listen")
     bench.publish("action", new, qos.COMMAND)
     wait_for(lambda: State.FINISHED in states_of(statuses, new), "the end of the new action")
-    assert second._robot.status_of(uuid_of(old.action_id)) is None
+    assert second._executor.status_of(uuid_of(old.action_id)) is None
+    assert robot._robot.status_of(uuid_of(new.action_id)) is not None
 
 
 def test_the_action_server_executes_feeds_back_and_cancels(bench):
@@ -437,7 +459,7 @@ def test_the_action_server_executes_feeds_back_and_cancels(bench):
 
 def test_messages_that_make_no_sense_end_no_node(bench):
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
-    bench.add(SimRobotNode, time_scale=100.0)
+    add_robot(bench, time_scale=100.0)
     add_agent(bench)
     bench.publish("status", ActionStatus(state=200), qos.STATUS)
     bench.publish("battery", BatteryState(percentage=float("nan")), qos.LATEST)
@@ -500,7 +522,10 @@ def test_parameters_out_of_range_are_refused_with_a_reason(bench):
         assert not result.successful and name in result.reason
 
 
-@pytest.mark.parametrize("module", [listener_module, agent_module, sim_robot_module], ids=lambda m: m.__name__)
+MODULES = [listener_module, agent_module, executor_module, sim_robot_module]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_every_parameter_is_documented_with_its_default(module):
     page = (ROOT / "docs/nodes.md").read_text()
     for parameter in module.PARAMETERS:

@@ -135,6 +135,12 @@ class Executor:
         self._stop()
         self.tick(now)
 
+    def drop(self, now: float) -> None:
+        """Have the robot give up everything; no stop that somebody has to acknowledge."""
+        self._now = now
+        self._back_end.stop()
+        self._end(self._everything(), Fault.NONE, "the executor has ended")
+
     def acknowledge(self, now: float) -> str:
         """Let new actions pass; nothing of before goes on. Returns why not, or an empty string."""
         self.tick(now)
@@ -250,16 +256,19 @@ class Executor:
         step = next((s for s in plan.in_order() if s.order.action_id == report.action_id), None) if plan else None
         if plan is None or step is None or not step.in_hand:
             return
-        if step.awaited.met_by(report.state):
-            step.awaited = Awaited.NOTHING
         if step.parked and report.state is State.CANCELED:
             # The robot cannot hold: it has given the step up, and gets it again when told to go on.
-            step.started = False
+            step.started, step.awaited = False, Awaited.NOTHING
             return self._tell(step, State.PAUSED, progress=step.status.progress)
         if step.awaited is Awaited.HOLD and report.state is State.RUNNING and not step.parked:
             self._back_end.pause(report.action_id)  # it had not begun yet when it was first asked to hold
+        if report.fault is Fault.NO_ROBOT and step.awaited is not Awaited.START:
+            self._tell(step, State.FAILED, Fault.NO_ROBOT, report.message)
+            return self._halt(report.message)  # whatever it was doing, nobody can say that it has ended
         progress = report.progress if report.state is State.RUNNING else None
         progress = 1.0 if report.state is State.FINISHED else progress
+        if step.awaited.met_by(report.state):
+            step.awaited = Awaited.NOTHING
         self._tell(step, report.state, report.fault, report.message, progress)
         if report.state.final and report.state is not State.FINISHED and not plan.ending:
             self._end([plan], Fault.NONE, BROKEN)

@@ -17,6 +17,7 @@ from nano_agent_ros.nodes.step import Step
 from nano_agent_ros.robot.behaviours import Task
 from nano_agent_ros.robot.kinematics import Pose
 from nano_agent_ros.robot.simulation import Command, Status
+from nano_agent_ros.safety import Order, Risk
 
 Value = str | int | float
 
@@ -105,6 +106,8 @@ def action_message(
         priority=PRIORITIES.get(action.skill, RobotAction.PRIORITY_NORMAL),
         risk=RISKS[action.risk],
         requires_confirmation=awaiting_confirmation and action.requires_confirmation,
+        # A plan with such a step is sent only after a yes.
+        confirmed=action.requires_confirmation and not awaiting_confirmation,
         confidence=action.confidence,
     )
     message.header.stamp, message.header.frame_id = stamp, frame_id
@@ -144,8 +147,51 @@ def command_of(message: RobotAction) -> Command:
         Task(message.skill, arguments_of(message.arguments), pose),
         message.step,
         message.step_count,
-        confirmed=not message.requires_confirmation,
+        confirmed=message.confirmed or not message.requires_confirmation,
     )
+
+
+def order_of(message: RobotAction) -> Order:
+    """What the safety gate judges of an action."""
+    return Order(
+        uuid_of(message.action_id),
+        uuid_of(message.plan_id),
+        message.skill,
+        arguments_of(message.arguments),
+        seconds_of(message.header.stamp),
+        message.step,
+        message.step_count,
+        message.target_id,
+        pose_of(message.pose) if message.has_pose else None,
+        message.pose.header.frame_id,
+        message.source,
+        message.priority,
+        Risk(message.risk) if message.risk in tuple(Risk) else Risk.HIGH,
+        message.requires_confirmation,
+        message.confirmed,
+    )
+
+
+def order_message(order: Order, stamp: Time, frame_id: str) -> RobotAction:
+    """An order that passed the gate, as a robot that takes ExecuteAction gets it: alone, and agreed to if need be."""
+    message = RobotAction(
+        action_id=uuid_message(order.action_id),
+        plan_id=uuid_message(order.plan_id),
+        step=0,
+        step_count=1,
+        skill=order.skill,
+        arguments=argument_messages(order.arguments),
+        target_id=order.target_id,
+        has_pose=order.pose is not None,
+        priority=order.priority,
+        risk=int(order.risk),
+        confirmed=order.confirmed,
+        source=order.source,
+    )
+    message.header.stamp, message.header.frame_id = stamp, frame_id
+    if order.pose is not None:
+        message.pose = pose_message((order.pose.x, order.pose.y, order.pose.yaw), frame_id, stamp)
+    return message
 
 
 def status_message(status: Status, stamp: Time, frame_id: str) -> ActionStatus:

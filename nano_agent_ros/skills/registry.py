@@ -152,6 +152,4 @@ def _argument(where: str, name: Any, spec: Any) -> Argument:
     length = spec.get("max_length", 120)
     if not isinstance(length, int) or not 1 <= length <= 400:
         raise ConfigError(f"{where}: max_length is 1 to 400")
-    return Argument(
-        name, kind, bool(spec.get("optional", False)), values, quantity, float(low), float(high), length
-    )
+    return Argument(name, kind, bool(spec.get("optional", False)), values, quantity, float(low), float(high), length)

@@ -295,6 +295,18 @@ def test_what_was_called_off_does_not_count_for_what_follows():
     assert [c.replayed is None for c in compared[:4]] == [False, False, True, False]
 
 
+def test_what_was_cut_and_kept_is_taken_over():
+    one, session = Agent(MODEL, SKILLS, Site.load("warehouse"), keep_cut_turns=True), uuid4()
+    entries, _ = recorded(TALK[:1], session, one)
+    steps = iter([False] * 3 + [True] * 100)
+    cut = one.hear("bring me a box", {"battery": 50}, cancelled=lambda: next(steps))
+    assert cut.kind == "cut" and cut.fed
+    entries.append(Entry("/turn", 5, content_of(turn_message(one, session, uuid4(), {"battery": 50}, cut))))
+    more, _ = recorded(TALK[1:], session, one)
+    compared = again([*entries, *more])
+    assert not any(c.differences for c in compared) and "taken over" in compared[1].note
+
+
 def test_a_log_that_begins_in_the_middle_says_what_it_lacks():
     entries, _ = recorded()
     compared = again(entries[1:])

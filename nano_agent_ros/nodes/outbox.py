@@ -13,6 +13,7 @@ from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import action_message, defect_message, duration_message, uuid_message
 from nano_agent_ros.nodes.dialogue import Kind, Outcome
 from nano_agent_ros.nodes.step import Step
+from nano_agent_ros.nodes.turns import Facts, TurnPublisher
 
 NIL = UUID(int=0)
 
@@ -26,6 +27,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._shown = AgentState()
         self._digest: tuple[UUID, int, str] | None = None  # the last one told: session, turns, digest
+        self._turns = TurnPublisher(node)
         self._actions = node.create_lifecycle_publisher(RobotAction, "action", qos.COMMAND)
         self._replies = node.create_lifecycle_publisher(Reply, "reply", qos.COMMAND)
         self._reports = node.create_lifecycle_publisher(DefectReport, "defect_report", qos.REPORT)
@@ -64,6 +66,11 @@ class Outbox:
         message = Reply(utterance_id=uuid_message(utterance_id), kind=int(kind), text=text)
         message.header.stamp = self._node.get_clock().now().to_msg()
         return message
+
+    def turn(self, agent: Agent, session: UUID, utterance_id: UUID, facts: Facts, outcome: Outcome) -> None:
+        """Publish the turn of an outcome, if it has one, for recorders; `facts` are those that the model was told."""
+        if outcome.turn is not None:
+            self._turns.publish(agent, session, utterance_id, facts, outcome.turn)
 
     def show(
         self, state: int, session: UUID | None = None, error: str | None = None, restored: bool | None = None

@@ -16,6 +16,8 @@ from nano_agent_ros.nodes.conversions import RISKS, argument_messages, uuid_mess
 from nano_agent_ros.recording.replay import digest
 from nano_agent_ros.skills import Action
 
+Facts = Mapping[str, str | int | float]
+
 
 class TurnPublisher:
     """The topic `turn`. Nothing is made of a turn that nobody receives."""
@@ -25,9 +27,7 @@ class TurnPublisher:
         self._node = node
         self._turns = node.create_lifecycle_publisher(TurnRecord, "turn", qos.COMMAND)
 
-    def publish(
-        self, agent: Agent, session: UUID, utterance: UUID, facts: Mapping[str, str | int | float], turn: Turn
-    ) -> None:
+    def publish(self, agent: Agent, session: UUID, utterance: UUID, facts: Facts, turn: Turn) -> None:
         """Publish a turn of this agent; `facts` are those that it was told with it. It may have been taken back."""
         if self._turns.get_subscription_count() == 0:
             return
@@ -36,9 +36,7 @@ class TurnPublisher:
         self._turns.publish(message)
 
 
-def turn_message(
-    agent: Agent, session: UUID, utterance: UUID, facts: Mapping[str, str | int | float], turn: Turn
-) -> TurnRecord:
+def turn_message(agent: Agent, session: UUID, utterance: UUID, facts: Facts, turn: Turn) -> TurnRecord:
     """A turn as a message, its stamp aside."""
     prompt = len(turn.fed) - turn.tokens.get("reply", 0) if turn.fed else 0
     return TurnRecord(

@@ -87,8 +87,8 @@ def replay(turns: Sequence[RecordedTurn], agent: Agent) -> Iterator[Compared]:
         if turn.session != session:
             agent.reset()
             session, gap, states = turn.session, "", []
-        if turn.kind == "cut":
-            yield Compared(turn, None, (), "called off while the model thought; not run")
+        if turn.kind == "cut" and not turn.kept:
+            yield Compared(turn, None, (), "called off while the model thought: not run")
             continue
         if turn.turn < len(states):
             agent.recall(*states[turn.turn])
@@ -98,6 +98,10 @@ def replay(turns: Sequence[RecordedTurn], agent: Agent) -> Iterator[Compared]:
         before = (agent.engine.fork(agent.state), agent.memory())
         if not gap:
             states.append(before)
+        if turn.kind == "cut":
+            _take_over(turn, agent)
+            yield Compared(turn, None, (), "called off while the model thought: taken over as it was")
+            continue
         replayed = agent.hear(turn.text, turn.facts)
         yield Compared(turn, replayed, _differences(turn, replayed, turn.configuration == agent.identity), gap)
         if not turn.kept:
@@ -151,6 +155,17 @@ def table(compared: Sequence[Compared], width: int = 110) -> str:
     ran = sum(one.replayed is not None for one in compared)
     lines.append(f"{len(compared)} turns, {ran} run again, {differ} differ")
     return "\n".join(lines)
+
+
+def _take_over(turn: RecordedTurn, agent: Agent) -> None:
+    """Bring the agent to where a turn left it, which cannot be run again: when it was cut was chance."""
+    memory = agent.memory()
+    facts = {**memory["facts"], **turn.facts}
+    memory |= {"facts": facts, "spoken": [*memory["spoken"], turn.text, turn.reply], "turns": turn.turn + 1}
+    state = agent.engine.fork(agent.state)
+    if turn.configuration == agent.identity:  # for another model these are no words
+        agent.engine.extend(state, turn.tokens)
+    agent.recall(state, memory)
 
 
 def _recorded(content: Mapping[str, Any]) -> RecordedTurn:

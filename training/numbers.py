@@ -80,6 +80,7 @@ def _count(rng: random.Random, low: float, high: float) -> tuple[float, Bound]:
 
 def _duration(rng: random.Random, low: float, high: float) -> tuple[float, Bound]:
     x = rng.random()
+    units: tuple[str, ...]
     if low > 60:
         n = rng.randint(int(low // 60) + 1, int(low // 60) * 3)
         return 60.0 * n, _bound(rng, n, "min", ("minutes", "min"), ("minutes",))
@@ -94,12 +95,12 @@ def _duration(rng: random.Random, low: float, high: float) -> tuple[float, Bound
         half = rng.randint(1, 20) + 0.5
         units = ("minutes", "minutes", "min")
         return 60 * half, _bound(rng, half, "min", units, ("minutes",))
-    n = rng.choice((1.5, 1.25, 1.75, 0.75, 0.5, 0.25))
-    spoken = {0.75: "three quarters of an hour", 0.5: "half an hour", 0.25: "a quarter of an hour"}.get(n)
+    hours = rng.choice((1.5, 1.25, 1.75, 0.75, 0.5, 0.25))
+    spoken = {0.75: "three quarters of an hour", 0.5: "half an hour", 0.25: "a quarter of an hour"}.get(hours)
     if spoken:
-        minutes = int(60 * n)
-        return 3600 * n, Bound(f"{minutes} min", f"{minutes} minutes", (f"{minutes} minutes", spoken, spoken))
-    return 3600 * n, _bound(rng, n, "h", ("hours",), ("hours",))
+        minutes = int(60 * hours)
+        return 3600 * hours, Bound(f"{minutes} min", f"{minutes} minutes", (f"{minutes} minutes", spoken, spoken))
+    return 3600 * hours, _bound(rng, hours, "h", ("hours",), ("hours",))
 
 
 def _distance(rng: random.Random, low: float, high: float) -> tuple[float, Bound]:
@@ -117,10 +118,10 @@ def _distance(rng: random.Random, low: float, high: float) -> tuple[float, Bound
         units = ("millimetres", "millimeters", "mm", "mm")
         return n / 1000, _bound(rng, n, "mm", units, ("millimetres", "millimeters", "mills", "mil"))
     if x < 0.62:
-        n = rng.choice((0.25, 0.75))
-        spoken = {0.25: "a quarter of a metre", 0.75: "three quarters of a metre"}[n]
-        text = f"{n:g} metres"
-        return n, Bound(f"{n:g} m", text, (text, spoken, spoken))
+        quarters = rng.choice((0.25, 0.75))
+        spoken = {0.25: "a quarter of a metre", 0.75: "three quarters of a metre"}[quarters]
+        text = f"{quarters:g} metres"
+        return quarters, Bound(f"{quarters:g} m", text, (text, spoken, spoken))
     if x < 0.72:
         whole, rest = rng.randint(1, 4), rng.randint(2, 19) * 5
         value = whole + rest / 100

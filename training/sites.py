@@ -334,7 +334,8 @@ def _draw_people(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
     out: list[Entity] = []
     for _ in range(rng.choice((0, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, rng.randint(0, 10)))):
         if rng.random() < 0.75:
-            names, article = (choose(rng, pool, "names"),), False
+            names: tuple[str, ...] = (choose(rng, pool, "names"),)
+            article = False
             if rng.random() < 0.12:
                 names = (f"{names[0]} {rng.choice(surnames())}", names[0])
         else:

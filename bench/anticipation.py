@@ -54,14 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     forced = Forced(engine) if options.forced else None
     if forced:
         model = Model(forced, model.tokenizer, model.template)  # type: ignore[arg-type]
-    agent = Agent(model, Skills.load(default_skills()), Site.load("warehouse"), min_confidence=0.0)
+    skills, site = Skills.load(default_skills()), Site.load("warehouse")
     config = {"model": options.model.name, "threads": engine.threads, "turns": options.turns, "forced": options.forced}
     rows: list[Row] = []
     without: list[Turn] = []
-    for way in WAYS:
-        say(f"anticipated: {way}")
-        agent.reset()
+    for counts, way in ((False, NOTHING), *((True, way) for way in WAYS)):
+        say(f"anticipated: {way}" if counts else "warming up")
+        agent = Agent(model, skills, site, min_confidence=0.0)  # one that has learnt no replies to guess from
         turns, ahead_s = converse(agent, talk, way, forced)
+        if not counts:
+            continue
         if way == NOTHING:
             without = turns
         if [(t.kind, t.actions, t.reply) for t in turns] != [(t.kind, t.actions, t.reply) for t in without]:

@@ -96,8 +96,10 @@ def test_partials_leave_the_transcriber_two_thirds_of_its_time_and_far_more_when
     assert not pace.due(0.9) and pace.due(1.0)
     pace.took(0.5)
     assert not pace.due(1.4) and pace.due(1.5)
-    pace.took(0.7)
-    assert not pace.due(6.9) and pace.due(7.0)
+    pace.took(0.8)
+    assert not pace.due(2.3) and pace.due(2.5)
+    pace.took(1.0)
+    assert not pace.due(9.9) and pace.due(10.0)
 
 
 # Endpointing

@@ -257,7 +257,7 @@ class Hearing:
         transcription = None
         if not work.muted:
             ready = made is not None and _same(made[0], utterance)
-            transcription = made[1] if made and ready else self._transcriber.transcribe(utterance)
+            transcription = made[1] if made and ready else self._timed(utterance, quick=False)
         began = ended - utterance.duration_s
         self._on_heard(Heard(work.key, began, ended, utterance.truncated, transcription))
 
@@ -265,15 +265,19 @@ class Hearing:
         """Transcribe speech in progress."""
         if self._agreement[0] != work.key:
             self._agreement = (work.key, Agreement())
-        began = time.monotonic()
-        said = self._transcriber.transcribe(work.utterance, quick=not work.settled)
-        self._pace.took(time.monotonic() - began)
+        said = self._timed(work.utterance, quick=not work.settled)
         stable = self._agreement[1].add(said.text)
         if work.settled:
             self._ready_made = (work.utterance, said)
             stable = said.text
         if self._key == work.key:
             self._tell(Partial(work.key, self._began, True, said, stable, work.settled))
+
+    def _timed(self, utterance: Utterance, quick: bool) -> Transcription:
+        began = time.monotonic()
+        said = self._transcriber.transcribe(utterance, quick)
+        self._pace.took(time.monotonic() - began)
+        return said
 
 
 def _same(one: Utterance, other: Utterance) -> bool:

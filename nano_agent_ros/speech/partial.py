@@ -10,8 +10,12 @@ SHARE = 3.0
 """A partial transcription begins at the earliest this many times its own duration after the one before it began, so
 that partials take a third of the transcriber's time at most."""
 
+HOLD_UP_S = 0.3
+"""A partial transcription begins at least the pause that ends an utterance before its end; if it takes longer than that
+and these seconds, it would hold up the final one."""
+
 BUSY = 10.0
-"""The same, while one takes longer than the pause that ends an utterance and so could hold up the final one."""
+"""SHARE while transcriptions take so long."""
 
 
 class Agreement:
@@ -48,12 +52,12 @@ class Pace:
         self._began = now
 
     def took(self, seconds: float) -> None:
-        """How long the last one took."""
+        """How long the last transcription took, partial or whole."""
         self._took_s = seconds
 
     def due(self, now: float) -> bool:
         """Whether one may begin now."""
-        share = SHARE if self._took_s <= self._pause_s else BUSY
+        share = SHARE if self._took_s <= self._pause_s + HOLD_UP_S else BUSY
         return now - self._began >= max(self._every_s, share * self._took_s)
 
 

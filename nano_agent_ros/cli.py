@@ -21,6 +21,8 @@ examples:
   nano-agent ask                                   a conversation: one command a line from standard input
   nano-agent eval eval/heldout.jsonl               accuracy on conversations with expected actions
   nano-agent convert CHECKPOINT OUT                a nemotron_h checkpoint to a model folder of 4 bits
+  nano-agent golden add rack_7 good.jpg            a picture for the inspector to compare with
+  nano-agent replay LOG                            a recorded conversation run again, and what differs
   nano-agent build MODEL --engine tensorrt         engines for an NVIDIA GPU, built once and kept
 
 nano-agent COMMAND --help tells more about each.

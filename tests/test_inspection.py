@@ -11,12 +11,13 @@ from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import cv2
-import inspection_scenes as scenes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import inspection as inspection_bench
+from bench import inspection_scenes as scenes
 from nano_agent_ros import cli
 from nano_agent_ros.agent import Model
 from nano_agent_ros.decode import NEMOTRON_3
@@ -123,13 +124,7 @@ def test_a_damaged_file_is_a_picture_or_an_error_of_ours(at, value, kind):
 
 
 def hit(result: Inspection, where: np.ndarray) -> Finding | None:
-    """The finding that covers at least 30 percent of a defect."""
-    for finding in result.findings:
-        rows = slice(max(0, int(finding.box.y)), int(finding.box.y + finding.box.height) + 1)
-        columns = slice(max(0, int(finding.box.x)), int(finding.box.x + finding.box.width) + 1)
-        if where[rows, columns].sum() > 0.3 * where.sum():
-            return finding
-    return None
+    return scenes.found_at(result.findings, where)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +133,7 @@ def outcomes() -> tuple[list[Inspection], list[tuple[str, Finding | None]]]:
     clean, spoiled = [], []
     for seed in range(100, 112):
         good = scenes.part(seed)
-        detector = Detector([scenes.taken(good, seed + 500, shift=0, turn=0)])
+        detector = Detector([scenes.taken(good, seed + 500, scenes.STRAIGHT)])
         clean.append(detector.inspect(scenes.taken(good, seed)))
         for kind in scenes.DEFECTS:
             bad, mask = scenes.spoiled(good, kind, seed)
@@ -159,6 +154,13 @@ def test_the_type_is_right_at_least_as_often_as_the_confidence_says(outcomes):
     right = np.mean([best.defect_type == kind for kind, best in named])
     assert right >= 0.7 and right + 0.1 >= np.mean([best.confidence for _, best in named])
     assert all(best.confidence <= 0.8 for _, best in named)
+
+
+def test_the_benchmark_tells_what_is_found_under_which_conditions(tmp_path, capsys):
+    inspection_bench.main(["--parts", "1", "--conditions", "as usual", "--out", str(tmp_path / "out.json")])
+    rows = {row["name"]: row["value"] for row in json.loads((tmp_path / "out.json").read_text())}
+    assert rows["as usual: scratch found"] == 100.0 and rows["as usual: good parts with an alarm"] == 0.0
+    assert "as usual: missing found" in capsys.readouterr().out
 
 
 def test_another_thing_is_not_compared():

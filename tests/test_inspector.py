@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlparse
 from uuid import uuid4
 
 import cv2
-import inspection_scenes as scenes
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,14 +19,17 @@ from ros_bench import Bench, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
+from bench import inspection_scenes as scenes
 from nano_agent_ros.inspection.images import from_compressed, to_file
 from nano_agent_ros.inspection.store import Store
 from nano_agent_ros.msg import DefectReport
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import pose_message, uuid_message, uuid_of
-from nano_agent_ros.nodes.inspector import InspectorNode
+from nano_agent_ros.nodes.inspector import PARAMETERS, InspectorNode
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN
 from nano_agent_ros.skills import Site
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -177,3 +179,11 @@ def test_opencv_is_needed_by_name(bench, tmp_path, monkeypatch):
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "nano_agent_ros[inspect]" in node.health[1]
     assert cv2 is not None
+
+
+def test_every_parameter_is_documented_with_its_default():
+    section = (ROOT / "docs/nodes.md").read_text().split("\n## inspector\n")[1].split("\n## ")[0]
+    for parameter in PARAMETERS:
+        default = str(parameter.default).lower() if isinstance(parameter.default, bool) else str(parameter.default)
+        shown = default or '""'
+        assert f"| `{parameter.name}` | `{shown}` |" in section, parameter.name

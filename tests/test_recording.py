@@ -24,7 +24,7 @@ from nano_agent_ros.msg import AgentState, DefectReport, Reply, RobotAction, Tra
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import argument_messages, uuid_message
 from nano_agent_ros.nodes.lifecycle import ERROR
-from nano_agent_ros.nodes.recorder import TOPICS, RecorderNode
+from nano_agent_ros.nodes.recorder import PARAMETERS, TOPICS, RecorderNode
 from nano_agent_ros.nodes.turns import turn_message
 from nano_agent_ros.recording import mcap_files
 from nano_agent_ros.recording.json_messages import content_of, name_of, schema_of
@@ -379,3 +379,11 @@ def test_a_recorder_that_cannot_write_says_so_and_stays(bench, tmp_path):
     wait_for(lambda: any("record_dir" in s.message for a in diagnostics for s in a.status), "the diagnosis")
     bench.set(node, record_dir=str(tmp_path / "logs"))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_every_parameter_is_documented_with_its_default():
+    section = (ROOT / "docs/nodes.md").read_text().split("\n## recorder\n")[1].split("\n## ")[0]
+    for parameter in PARAMETERS:
+        default = str(parameter.default).lower() if isinstance(parameter.default, bool) else str(parameter.default)
+        shown = default or '""'
+        assert f"| `{parameter.name}` | `{shown}` |" in section, parameter.name

@@ -123,6 +123,8 @@ class RecorderNode(ManagedNode):
             try:
                 if item is not None and time.monotonic() >= retry_at:
                     topic, message, stamp = item
+                    if isinstance(message, DefectReport):
+                        message.evidence = []  # pictures stay where they are
                     log.write(Entry(f"/{topic}", stamp, content_of(message)), *self._schemas[topic])
                     self._written += 1
                     self._failure = ""
@@ -136,6 +138,9 @@ class RecorderNode(ManagedNode):
                 self._lost += item is not None
                 self._failure, retry_at = str(error), time.monotonic() + RETRY_S
                 self.get_logger().error(f"not recorded: {error}")
+            except Exception as error:  # one message that cannot be written must not end the recording
+                self._lost += 1
+                self.get_logger().error(f"a message was not recorded: {type(error).__name__}: {error}")
             if time.monotonic() - shown >= 1.0 and going:
                 self._tell(log)
                 shown = time.monotonic()

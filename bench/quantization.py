@@ -2,6 +2,7 @@
 
     python -m bench.quantization [--out FILE.json]             the pair that ships: models/warehouse and warehouse-float
     python -m bench.quantization --limit 20 --keep DIR         20 conversations; the artifacts stay in DIR
+    python -m bench.quantization --pair --data FILE.jsonl      float against QAT alone, on more conversations
 
 Every row runs through the same agent, with grammar and checks on; float through PyTorch on the checkpoint, all others
 through the native engine on an artifact. Perplexity is that of the expected replies, each token given the right ones
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", type=Path, default=ROOT / "eval" / "heldout.jsonl", metavar="FILE.jsonl")
     p.add_argument("--calibration", type=Path, default=ROOT / "eval" / "calibration.jsonl", metavar="FILE")
+    p.add_argument("--pair", action="store_true", help="only the rows of float and of QAT")
     p.add_argument("--limit", type=int, metavar="N", help="the first N conversations only")
     p.add_argument("--threads", type=int, default=0, help="0: the engine's own choice")
     p.add_argument("--keep", type=Path, metavar="DIR", help="where the artifacts are made, and stay (default: nowhere)")
@@ -113,17 +115,21 @@ def run(args: argparse.Namespace) -> list[Row]:
             "--float the folder of another"
         )
     skills = Skills.load(default_skills())
+    made_from_float = () if args.pair else MADE_FROM_FLOAT
     conversations = evaluate.read(args.data, skills, Site.load("warehouse"))[: args.limit]
     texts = list(read_texts(args.data, args.float, skills, args.limit))
     with folder_for(args.keep) as made:
         artifacts = {QAT: artifact_of(args.qat, made / "int4-qat", 4)}
-        for name, bits, method in MADE_FROM_FLOAT:
+        for name, bits, method in made_from_float:
             calibration = None if method == "rtn" else args.calibration
             artifacts[name] = artifact_of(args.float, made / f"int{bits}-{method}", bits, method, calibration)
         found = [measure(FLOAT, open_engine(args.float, "torch"), args.float, conversations, texts, skills)]
-        for name in (*(name for name, _, _ in MADE_FROM_FLOAT), QAT):
+        for name in (*(name for name, _, _ in made_from_float), QAT):
             engine = open_engine(artifacts[name], "native", threads=args.threads)
             found.append(measure(name, engine, artifacts[name], conversations, texts, skills))
+        if args.pair:
+            print(table(found))
+            return quality_rows(found, args)
         exact = open_engine(artifacts[QAT], "torch")
         found.append(measure(f"{QAT}, float activations", exact, artifacts[QAT], conversations, texts, skills))
         rounded = open_engine(artifacts[QAT], "native", threads=args.threads)

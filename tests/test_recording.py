@@ -154,6 +154,7 @@ def test_on_a_full_disk_the_recorder_says_so_and_goes_on_when_there_is_room(tmp_
     with pytest.raises(LogError, match="full"):
         log.write(entry(1), "Reply", SCHEMA)
         log.flush()
+    assert len(log.files()) == 1
     monkeypatch.setattr(mcap_files.os, "fdopen", fdopen)
     log.write(entry(2), "Reply", SCHEMA)
     log.close()

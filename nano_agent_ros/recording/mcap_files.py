@@ -59,10 +59,15 @@ class McapFile:
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
         self._written = 0
-        self._writer.add_metadata("nano_agent_ros", dict(metadata))
-        for name, content in attachments.items():
-            self._writer.add_attachment(time, time, name, "application/yaml", content)
-        self.flush()
+        try:
+            self._writer.add_metadata("nano_agent_ros", dict(metadata))
+            for name, content in attachments.items():
+                self._writer.add_attachment(time, time, name, "application/yaml", content)
+            self.flush()
+        except OSError:
+            self.abandon()
+            path.unlink(missing_ok=True)
+            raise
 
     @property
     def nbytes(self) -> int:

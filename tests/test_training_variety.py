@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from nano_agent_ros.evaluate import Conversation, read
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 from nano_agent_ros.skills.quantities import to_si
@@ -230,3 +232,40 @@ def test_a_compact_line_still_reads_and_forbids_the_same_places():
     for conversation in conversations(60, seed=5):
         full, short = Site.load(conversation["site"]), Site.load(compact(conversation)["site"])
         assert [full.forbids(k) for k in full.locations] == [short.forbids(k) for k in short.locations]
+
+
+EVAL = Path(__file__).resolve().parent.parent / "eval"
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, list[Conversation]]:
+    files = ("phrasings", "sites", "multi_turn", "negative", "heard")
+    skills, warehouse = Skills.load(default_skills()), Site.load("warehouse")
+    return {name: read(EVAL / f"{name}.jsonl", skills, warehouse) for name in files}
+
+
+def test_every_file_to_measure_on_reads_and_is_small(measured):
+    turns = {name: sum(len(c.turns) for c in conversations_) for name, conversations_ in measured.items()}
+    assert min(turns["phrasings"], turns["sites"], turns["multi_turn"]) > 480
+    assert turns["negative"] >= 600 and turns["heard"] > 180
+    assert all((EVAL / f"{name}.jsonl").stat().st_size < 400_000 for name in measured)
+
+
+def test_every_skill_is_measured_and_talk_for_others_by_itself(measured):
+    every = {s.name for s in Skills.load(default_skills())}
+    for name in ("phrasings", "sites", "multi_turn"):
+        assert {skill for c in measured[name] for t in c.turns for skill, _ in t.actions} == every
+    assert {t.kind for c in measured["negative"] for t in c.turns} == {"ignore"}
+
+
+def test_robots_of_held_out_sites_have_their_skills_in_orders_of_their_own(measured):
+    orders = [c.skills for c in measured["sites"]]
+    assert None not in orders and len(set(orders)) == len(orders)
+
+
+def test_held_out_sites_have_names_that_training_never_used(measured):
+    _, kept = pools()
+    held = {word.names[0] for word in (*kept.places, *kept.objects)}
+    site_names = {n.lower() for c in measured["sites"] for group in (c.site.locations, c.site.objects)
+                  for named in group.values() for n in named.names}  # fmt: skip
+    assert len(site_names & held) > 100

@@ -1,23 +1,20 @@
-"""Start listener, agent, executor and (unless a real robot is there) the simulated robot, and bring them up.
+"""Start listener, agent, executor and (unless a real robot is there) the simulated robot.
 
     ros2 launch nano_agent_ros agent.launch.py audio_source:=wav wav:=/path/to/command.wav
 
-`nano-agent up` does the same without launch. All topic names are relative: `namespace:=robot1` moves them together.
+`nano-agent up` does the same without launch. All topic names are relative: `namespace:=robot1` moves them together. The
+nodes bring themselves up, unless `autostart:=false`, and are started again when they end, unless `use_respawn:=false`.
 """
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from lifecycle_msgs.msg import Transition
+from launch_ros.actions import Node
 
+RESPAWN_DELAY_S = 2.0
 PARAMS_FILE = str(Path(get_package_share_directory("nano_agent_ros")) / "config" / "agent.yaml")
 
 ARGUMENTS = {
@@ -32,8 +29,18 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes, such as robot1"),
     "safety": ("", "Safety policy: what the robot may do; empty: what the parameter file says"),
     "use_sim_robot": ("true", "Start the simulated robot; false if the executor has a real one"),
+    "autostart": ("true", "The nodes configure and activate themselves; false if something else manages them"),
+    "use_respawn": ("true", "Start a node again whose process ended"),
     "log_level": ("info", "Least severity that is logged: debug, info, warn or error"),
     "params_file": (PARAMS_FILE, "Parameters of all nodes; the arguments above win over it if not empty"),
+}
+
+CHOICES = {
+    "audio_source": ["", "mic", "wav", "none"],
+    "use_sim_robot": ["true", "false"],
+    "autostart": ["true", "false"],
+    "use_respawn": ["true", "false"],
+    "log_level": ["debug", "info", "warn", "error", "fatal"],
 }
 
 PARAMETERS = {
@@ -50,48 +57,36 @@ PARAMETERS = {
 }
 
 
-def start_nodes(context: LaunchContext) -> list:
-    """The nodes with the parameters that were given, each with the handlers that bring it up."""
+def start_nodes(context: LaunchContext) -> list[Node]:
+    """The nodes with the parameters that were given."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    entities: list = []
-    for name, parameters in PARAMETERS.items():
-        if name == "sim_robot" and given["use_sim_robot"].lower() not in ("true", "1", "yes", "on"):
-            continue
-        overrides = {parameter: given[argument] for parameter, argument in parameters.items() if given[argument]}
-        node = LifecycleNode(
+    if not Path(given["params_file"]).is_file():
+        raise FileNotFoundError(f"params_file: there is no file {given['params_file']}")
+    return [
+        Node(
             package="nano_agent_ros",
             executable=name,
             name=name,
             namespace=given["namespace"],
-            parameters=[given["params_file"], *([overrides] if overrides else [])],
+            parameters=[
+                given["params_file"],
+                {"autostart": given["autostart"] == "true"},
+                *({parameter: given[argument]} for parameter, argument in parameters.items() if given[argument]),
+            ],
             arguments=["--ros-args", "--log-level", f"{name}:={given['log_level']}"],
             output="screen",
+            respawn=given["use_respawn"] == "true",
+            respawn_delay=RESPAWN_DELAY_S,
         )
-        # The handlers come first: an event that nobody waits for yet is lost.
-        entities += [*bring_up(node), node]
-    return entities
-
-
-def bring_up(node: LifecycleNode) -> list:
-    """Handlers that configure a node once its process runs, and activate it once it is configured."""
-
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    started = OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])
-    configured = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        goal_state="inactive",
-        entities=[change(Transition.TRANSITION_ACTIVATE)],
-    )
-    return [RegisterEventHandler(started), RegisterEventHandler(configured)]
+        for name, parameters in PARAMETERS.items()
+        if name != "sim_robot" or given["use_sim_robot"] == "true"
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Every argument with its default and description, then the nodes."""
     declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
+        DeclareLaunchArgument(name, default_value=default, description=description, choices=CHOICES.get(name))
         for name, (default, description) in ARGUMENTS.items()
     ]
     return LaunchDescription([*declared, OpaqueFunction(function=start_nodes)])

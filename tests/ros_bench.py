@@ -46,20 +46,23 @@ class Bench:
         self.nodes: list[Any] = []
         self._clients: dict[str, Any] = {}
         self._publishers: dict[str, Any] = {}
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
-            spin(self.executor, self.probe)
+            spin(self.executor, self.probe, self._stop)
 
     def close(self) -> None:
         """Take everything down."""
         for node in list(self.nodes):
             self.remove(node)
+        self._stop.set()
+        self.executor.wake()
+        self._thread.join(10)
         self.executor.shutdown()
         rclpy.try_shutdown()
-        self._thread.join(10)
 
     def add(self, make: Callable[[], Any], up: bool = True, **parameters: Any) -> Any:
         """A node with parameters (`__` for the dot in a name), configured and activated if `up`."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from nano_agent_ros.bringup import NodeProcess, full_namespace, node_command
+from nano_agent_ros.bringup import Graph, NodeProcess, full_namespace, node_command
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.processes import Process, stop_all
 from nano_agent_ros.resources import default_model, find
@@ -56,7 +56,8 @@ class Running:
         )
         self.lines: list[str] = []
         self._queue: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -79,8 +80,17 @@ class Running:
                 return line
         raise AssertionError(f"no '{words}' within {PATIENCE_S:.0f} s: {''.join(self.lines)}")
 
+    def type(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
     def end(self) -> int:
-        return self.process.wait(PATIENCE_S)
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        while not self._queue.empty():
+            self.lines.append(self._queue.get())
+        return code
 
     def nodes(self) -> dict[str, int]:
         """Process ids of its nodes that are alive, by name."""
@@ -128,16 +138,17 @@ def test_ctrl_c_ends_every_node_and_the_exit_code_is_0(running, model):
     command = up(running, "--model", model, "--namespace", "robot1")
     line = command.wait_for_line("Ctrl-C ends them")
     assert "/robot1" in line and set(command.nodes()) == {"listener", "agent", "executor", "sim_robot"}
+    command.type("wait two minutes")
+    command.wait_for_line("sim_robot | INFO: wait(")  # the robot is at work
     command.process.send_signal(signal.SIGINT)
     assert command.end() == 0 and not command.nodes()
+    assert "Traceback" not in "".join(command.lines)
 
 
 def test_what_is_typed_while_it_runs_is_a_command(running, model):
     command = up(running, "--model", model)
     command.wait_for_line("Ctrl-C ends them")
-    assert command.process.stdin is not None
-    command.process.stdin.write("please stop, robot\n")
-    command.process.stdin.flush()
+    command.type("please stop, robot")
     command.wait_for_line("heard 'please stop, robot'")
     command.wait_for_line("no action until")
     command.process.send_signal(signal.SIGINT)
@@ -152,6 +163,32 @@ def test_a_crashed_node_is_reported_and_the_others_go_on(running, model):
     assert set(command.nodes()) == {"listener", "executor", "sim_robot"}
     command.process.send_signal(signal.SIGTERM)
     assert command.end() == 1 and not command.nodes()
+
+
+def test_a_node_can_bring_itself_up_and_stays_up_if_it_cannot(monkeypatch):
+    from lifecycle_msgs.srv import GetState
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    lines: list[str] = []
+    nodes = [
+        NodeProcess("sim_robot", {"autostart": True}),
+        NodeProcess("listener", {"autostart": True, "site": "moonbase"}),
+    ]
+    with Graph(nodes, on_line=lambda name, line: lines.append(f"{name}: {line}")) as graph:
+
+        def state(name: str) -> str:
+            client = graph.node.create_client(GetState, f"{name}/get_state")
+            future = client.call_async(GetState.Request()) if client.service_is_ready() else None
+            graph.spin(0.5)
+            return future.result().current_state.label if future is not None and future.done() else ""
+
+        until = time.monotonic() + PATIENCE_S
+        while not (state("sim_robot") == "active" and any("moonbase" in line for line in lines)):
+            assert time.monotonic() < until and not graph.crashed(), lines
+        while (label := state("listener")) == "":
+            assert time.monotonic() < until, lines
+        assert label == "unconfigured"
 
 
 def test_nodes_do_not_outlive_a_killed_parent(running, model):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import rclpy
@@ -14,11 +16,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.nodes.parameters import Parameter, Parameters
 from nano_agent_ros.speech import SpeechError
 
+AUTOSTART = Parameter("autostart", False, "Configure and activate by itself once it runs")
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -32,7 +36,7 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, parameters: Iterable[Parameter]) -> None:
         """Declare parameters; nothing else happens before configure."""
         super().__init__(name)
-        self.parameters = Parameters(self, parameters)
+        self.parameters = Parameters(self, [*parameters, AUTOSTART])
         self.active = False
         self.level = OK
         self._diagnosis = "unconfigured"
@@ -62,6 +66,11 @@ class ManagedNode(LifecycleNode):
     def health(self) -> tuple[bytes, str]:
         """Level and message as they were last reported."""
         return self.level, self._diagnosis
+
+    def bring_up(self) -> None:
+        """Configure and activate; what keeps the node from either is logged, and it stays up."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters and set up."""
@@ -140,29 +149,51 @@ class ManagedNode(LifecycleNode):
             self._diagnostics.publish(array)
 
 
-def spin(executor: Executor, node: Node) -> None:
-    """Execute callbacks until shutdown; one that raises is logged and ends nothing."""
-    while node.context.ok():
+def spin(executor: Executor, node: Node, stop: threading.Event) -> None:
+    """Execute callbacks until shutdown or `stop`; one that raises is logged and ends nothing."""
+    while node.context.ok() and not stop.is_set():
         try:
-            return executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            raise
+            executor.spin_once()
+        except ExternalShutdownException:
+            return
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
             node.get_logger().error(f"a message or request could not be handled: {text}")
 
 
+def _once(node: Node, call: Callable[[], None]) -> None:
+    """Call as soon as callbacks are executed, never at the same time as a transition that somebody asks for."""
+
+    def fire() -> None:
+        node.destroy_timer(timer)
+        call()
+
+    timer = node.create_timer(0.0, fire)  # in the callback group of the node's own services
+
+
 def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> int:
-    """Spin one node until SIGINT or SIGTERM; return the exit code of the process."""
+    """Spin one node until SIGINT or SIGTERM; return the exit code of the process.
+
+    The node is closed while its publishers and clients still work: what it gives up then, it can say.
+    """
     node: ManagedNode | None = None
+    spinning: threading.Thread | None = None
+    stop = threading.Event()
     try:
-        rclpy.init(args=args)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
         executor = MultiThreadedExecutor(num_threads=4)
         executor.add_node(node)
-        spin(executor, node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        if node.get_parameter(AUTOSTART.name).value:
+            _once(node, node.bring_up)
+        # In a thread: waiting for callbacks holds signals up, waiting for a thread does not.
+        spinning = threading.Thread(target=spin, args=(executor, node, stop), name="spin", daemon=True)
+        spinning.start()
+        spinning.join()
+    except KeyboardInterrupt:
         pass
     except Exception as error:
         # What cannot even become a node, such as a parameter file that is no YAML.
@@ -170,8 +201,17 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
         return 1
     finally:
         # Ctrl-C comes from the terminal and again from whoever started the node; the second must not cut this short.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        stop.set()
+        if spinning is not None:
+            executor.wake()
+            spinning.join(1.0)
         if node is not None:
             node.close()
         rclpy.try_shutdown()
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -147,7 +147,7 @@ class SimRobotNode(ManagedNode):
                 why = f": {change.message}" if change.message else ""
                 self.get_logger().info(f"{change.skill} {change.state.name}{why}")
             goal = self._goals.get(change.action_id)
-            if goal is None:
+            if goal is None or not self.context.ok():  # the process is being ended: nobody can be told any more
                 continue
             if change.state.final:
                 goal.handle.execute()

@@ -1,0 +1,305 @@
+"""Claims about the back ends over DDS: Nav2's goals against real action servers, and any other robot by a YAML file."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import nav2_messages
+import pytest
+import yaml
+from geometry_msgs.msg import PoseStamped, Twist
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from ros_bench import Bench, wait_for
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.execution import Report
+from nano_agent_ros.msg import ActionStatus, RobotAction
+from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes.back_ends.interfaces import fill, load_interface
+from nano_agent_ros.nodes.back_ends.mapping import Mapping, read_mapping
+from nano_agent_ros.nodes.conversions import argument_messages, pose_message, uuid_message, uuid_of
+from nano_agent_ros.nodes.executor import ExecutorNode
+from nano_agent_ros.resources import find
+from nano_agent_ros.robot.kinematics import Pose
+from nano_agent_ros.robot.status import Fault, State
+from nano_agent_ros.safety import Order
+from nano_agent_ros.skills import Site
+
+SITE = Site.load("warehouse")
+STAMP = PoseStamped().header.stamp
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def nav2() -> Any:
+    """The back end; its import of nav2_msgs has to work first."""
+    nav2_messages.provide()
+    from nano_agent_ros.nodes.back_ends import nav2
+
+    return nav2
+
+
+class Servers:
+    """Action servers of every action of Nav2. Each goal ends at once, unless `hold`: then when it is cancelled."""
+
+    def __init__(self, node: Any, actions: dict[str, str]) -> None:
+        self.goals: list[tuple[str, Any]] = []
+        self.hold = False
+        self.result: dict[str, Any] = {}
+        self.feedback: dict[str, Any] = {}
+        group = ReentrantCallbackGroup()
+        self._servers = [
+            ActionServer(
+                node,
+                load_interface(f"nav2_msgs/action/{kind}"),
+                name,
+                self._execute(kind),
+                cancel_callback=lambda goal: CancelResponse.ACCEPT,
+                callback_group=group,
+            )
+            for kind, name in actions.items()
+        ]
+
+    def _execute(self, kind: str) -> Callable[[Any], Any]:
+        interface = load_interface(f"nav2_msgs/action/{kind}")
+
+        def execute(goal: Any) -> Any:
+            self.goals.append((kind, goal.request))
+            if kind in self.feedback:
+                goal.publish_feedback(fill(interface.Feedback(), self.feedback[kind], "map", STAMP))
+            ended = threading.Event()
+            while self.hold and not goal.is_cancel_requested and goal.is_active and not ended.wait(0.02):
+                pass
+            if goal.is_cancel_requested:
+                goal.canceled()
+                return interface.Result()
+            (goal.abort if self.result.get("error_code") else goal.succeed)()
+            return fill(interface.Result(), self.result, "map", STAMP)
+
+        return execute
+
+
+def order(skill: str, pose: Pose | None = None, **arguments: Any) -> Order:
+    return Order(uuid4(), uuid4(), skill, arguments, pose=pose)
+
+
+def end_of(reports: list[Report], key: UUID) -> Report:
+    def ended() -> Report | None:
+        return next((r for r in reports if r.action_id == key and r.state.final), None)
+
+    return wait_for(ended, "the end of an action")
+
+
+GOALS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    (
+        "navigate_to",
+        {"location": "dock_3"},
+        "NavigateToPose",
+        {"pose.pose.position.x": 10.0, "pose.header.frame_id": "map"},
+    ),
+    ("move", {"direction": "forward", "distance": 2.0}, "DriveOnHeading", {"target.x": 2.0, "speed": 0.25}),
+    ("move", {"direction": "backward", "distance": 1.0}, "BackUp", {"target.x": 1.0, "time_allowance.sec": 13}),
+    ("turn", {"direction": "right"}, "Spin", {"target_yaw": -math.pi / 2}),
+    ("wait", {"duration": 2.5}, "Wait", {"time.sec": 2, "time.nanosec": 500_000_000}),
+    ("dock", {}, "DockRobot", {"use_dock_id": False, "dock_pose.pose.position.y": 16.0}),
+    ("undock", {}, "UndockRobot", {"dock_type": ""}),
+]
+
+
+def test_each_skill_becomes_the_goal_of_a_nav2_server_and_its_result_an_end(bench, nav2):
+    reports: list[Report] = []
+    servers = Servers(bench.probe, nav2.ACTIONS)
+    back_end = nav2.Nav2(bench.probe, reports.append, SITE)
+    for skill, arguments, action, fields in GOALS:
+        sent = order(skill, **arguments)
+        back_end.start(sent, None)
+        assert end_of(reports, sent.action_id).state is State.FINISHED
+        kind, goal = servers.goals[-1]
+        assert kind == action
+        for path, value in fields.items():
+            found = goal
+            for name in path.split("."):
+                found = getattr(found, name)
+            assert found == (pytest.approx(value) if isinstance(value, float) else value), (skill, path)
+
+    servers.feedback = {"FollowWaypoints": {"current_waypoint": 3}}
+    patrol = order("patrol", location="dock_1", to="dock_2", rounds=3)
+    back_end.start(patrol, None)
+    assert end_of(reports, patrol.action_id).state is State.FINISHED
+    assert [p.pose.position.x for p in servers.goals[-1][1].poses] == [2.0, 6.0] * 3
+    wait_for(lambda: [r for r in reports if r.progress == 0.5], "progress")
+
+    servers.result = {"error_code": 9003, "error_msg": "no way there"}
+    lost = order("navigate_to", Pose(1.0, 2.0, 0.0))
+    back_end.start(lost, None)
+    end = end_of(reports, lost.action_id)
+    assert (end.state, end.fault) == (State.FAILED, Fault.TIMEOUT) and "no way there" in end.message
+    for impossible in (order("move", direction="left"), order("navigate_to", location="moon"), order("turn")):
+        back_end.start(impossible, None)
+        assert end_of(reports, impossible.action_id).state is State.REJECTED
+    back_end.close()
+
+
+def test_nav2_cancels_and_confirms_through_the_executor_and_drives_no_faster_than_it_may(bench, nav2):
+    from nav2_msgs.msg import SpeedLimit
+
+    servers = Servers(bench.probe, nav2.ACTIONS)
+    servers.hold = True
+    statuses = bench.watch(ActionStatus, "status", qos.STATUS)
+    limits = bench.watch(SpeedLimit, "speed_limit", 10)
+    executor = bench.add(ExecutorNode, back_ends=["nav2"])
+    here = pose_message((1.0, 16.0, 0.0), "map", bench.probe.get_clock().now().to_msg())
+    bench.publish("pose", here, qos.LATEST)
+    wait_for(lambda: executor._executor.robot.pose, "the pose")
+
+    def send(skill: str, **arguments: Any) -> UUID:
+        message = RobotAction(action_id=uuid_message(uuid4()), plan_id=uuid_message(uuid4()), skill=skill, step_count=1)
+        message.arguments = argument_messages(arguments)
+        message.header.stamp = bench.probe.get_clock().now().to_msg()
+        bench.publish("action", message, qos.COMMAND)
+        return uuid_of(message.action_id)
+
+    def states(key: UUID) -> list[int]:
+        return [s.state for s in statuses if uuid_of(s.action_id) == key]
+
+    speed = send("set_speed", speed=0.4)
+    wait_for(lambda: State.FINISHED in states(speed), "the speed")
+    drive = send("navigate_to", location="dock_3")
+    wait_for(lambda: State.RUNNING in states(drive), "the drive")
+    wait_for(lambda: [m for m in limits if m.speed_limit == pytest.approx(0.4)], "the limit")
+    pause = send("pause")
+    wait_for(lambda: State.FINISHED in states(pause), "the pause")
+    assert State.PAUSED in states(drive) and len(servers.goals) == 1
+    resume = send("resume")
+    wait_for(lambda: State.FINISHED in states(resume) and len(servers.goals) == 2, "the same goal once more")
+    cancel = send("cancel")
+    wait_for(lambda: State.FINISHED in states(cancel), "the cancellation")
+    assert states(drive)[-1] == State.CANCELED
+    servers.hold = False
+
+
+def test_what_is_not_installed_is_named_with_the_way_to_get_it():
+    with pytest.raises(ConfigError, match="'no_such_msgs', which is not installed.*apt-get install"):
+        load_interface("no_such_msgs/action/Fly")
+    with pytest.raises(ConfigError, match="no srv 'Fly'"):
+        load_interface("std_srvs/srv/Fly")
+    with pytest.raises(ConfigError, match="no ROS type"):
+        load_interface("Fly")
+
+
+def test_fields_are_filled_from_plain_values_or_refused_by_name():
+    message = fill(
+        RobotAction(),
+        {"skill": "x", "pose": Pose(1.0, 2.0, 0.0), "step": 2, "arguments": [{"name": "a"}]},
+        "map",
+        STAMP,
+    )
+    assert (message.skill, message.pose.pose.position.y, message.step) == ("x", 2.0, 2)
+    assert message.arguments[0].name == "a" and message.pose.header.frame_id == "map"
+    for wrong in ({"skil": "x"}, {"step": 1.5}, {"step": -1}, {"has_pose": "yes"}, {"header": 3}, {"arguments": "a"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            fill(RobotAction(), wrong, "map", STAMP)
+
+
+def mapping(path: Path, **content: Any) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_mapping_calls_what_the_file_says(bench, tmp_path):
+    says = {"success": "success", "message": "message"}
+    path = mapping(
+        tmp_path / "robot.yaml",
+        skills={
+            "lift": {"service": "std_srvs/srv/SetBool", "name": "forks", "fields": {"data": True}, **says},
+            "say": {"topic": "std_msgs/msg/String", "name": "speech", "fields": {"data": "$text"}},
+            "navigate_to": {
+                "action": "nano_agent_ros/action/ExecuteAction",
+                "name": "drive",
+                "fields": {"action": {"skill": "drive", "pose": "$pose_of.location", "confidence": "$max_speed"}},
+                "defaults": {"max_speed": 1.0},
+                "progress": "status.progress",
+                "message": "status.error_msg",
+            },
+        },
+        stop=[{"topic": "geometry_msgs/msg/Twist", "name": "cmd_vel"}],
+    )  # fmt: skip
+    said, twists = bench.watch(String, "speech", 10), bench.watch(Twist, "cmd_vel", 10)
+    answers = [True, False]
+
+    def serve(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        response.success, response.message = answers.pop(0), "jammed"
+        return response
+
+    bench.probe.create_service(SetBool, "forks", serve)
+    goals: list[Any] = []
+    kind = load_interface("nano_agent_ros/action/ExecuteAction")
+
+    def drive(goal: Any) -> Any:
+        goals.append(goal.request.action)
+        goal.succeed()
+        return kind.Result()
+
+    ActionServer(bench.probe, kind, "drive", drive)
+    reports: list[Report] = []
+    back_end = Mapping(bench.probe, reports.append, SITE, path)
+    wait_for(lambda: bench.probe.count_subscribers("speech") and bench.probe.count_publishers("speech"), "the topic")
+    orders = [order("lift"), order("lift"), order("navigate_to", location="dock_2"), order("say", text="hello")]
+    for sent in orders:
+        back_end.start(sent, 0.5)
+        end_of(reports, sent.action_id)
+    ends = [end_of(reports, sent.action_id) for sent in orders]
+    assert [e.state for e in ends] == [State.FINISHED, State.FAILED, State.FINISHED, State.FINISHED]
+    assert ends[1].message == "jammed"
+    assert (goals[0].pose.pose.position.x, goals[0].confidence) == (6.0, 0.5)
+    wait_for(lambda: said and said[-1].data == "hello", "what was said")
+    silent = order("say")
+    back_end.start(silent, None)
+    assert end_of(reports, silent.action_id).fault is Fault.INVALID_ARGUMENT
+    wait_for(lambda: back_end.stop() or twists, "the stop")
+    back_end.close()
+
+
+def test_a_server_that_is_not_there_is_named(bench, tmp_path):
+    path = mapping(tmp_path / "robot.yaml", skills={"lift": {"service": "std_srvs/srv/Trigger", "name": "nowhere"}})
+    reports: list[Report] = []
+    back_end = Mapping(bench.probe, reports.append, SITE, path)
+    sent = order("lift")
+    back_end.start(sent, None)
+    end = end_of(reports, sent.action_id)
+    assert end.fault is Fault.NO_ROBOT and "nowhere" in end.message
+    back_end.close()
+
+
+@pytest.mark.parametrize(
+    ("skills", "words"),
+    [
+        ({"lift": {"name": "x"}}, "needs one of action, service, topic"),
+        ({"lift": {"service": "std_srvs/srv/Trigger", "name": "x", "field": {}}}, "'field' is unknown"),
+        ({"lift": {"service": "no_such_msgs/srv/Trigger", "name": "x"}}, "no_such_msgs"),
+        ({"lift": {"service": "std_srvs/srv/SetBool", "name": "x", "fields": {"dat": True}}}, "no field 'dat'"),
+        ({"lift": {"service": "std_srvs/srv/SetBool", "name": "x", "success": "ok"}}, "no field 'ok'"),
+    ],
+)
+def test_a_mapping_that_cannot_work_is_refused_when_it_is_read(bench, tmp_path, skills, words):
+    with pytest.raises(ConfigError, match=words):
+        Mapping(bench.probe, lambda report: None, SITE, mapping(tmp_path / "robot.yaml", skills=skills))
+
+
+def test_the_mapping_that_ships_can_be_read():
+    entries, stops = read_mapping(find("config/mapping_example.yaml"))
+    assert set(entries) == {"lift", "lower", "say"} and len(stops) == 1

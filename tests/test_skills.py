@@ -181,6 +181,26 @@ def test_twenty_one_is_a_number_of_its_own():
     assert not was_heard(site.locations["rack_21"], "rack twenty two")
 
 
+@pytest.mark.parametrize(
+    "name, heard, yes",
+    [
+        ("slot forty two", "slot 42", True),
+        ("slot forty two", "slot forty two", True),
+        ("slot forty two", "slot forty", False),
+        ("slot forty two", "slot two", False),
+        ("room 301", "room three zero one", True),
+        ("room 301", "room three oh one", True),
+        ("room 301", "room three one", False),
+        ("gate one", "gate 1", True),
+        ("bay B", "bay b", True),
+        ("bay B", "bay c", False),
+    ],
+)
+def test_numbers_of_names_may_be_said_in_any_way(name, heard, yes):
+    site = Site.load({"locations": {"place": {"aliases": [name]}}})
+    assert was_heard(site.locations["place"], heard) is yes
+
+
 def test_an_action_on_a_name_nobody_spoke_of_is_seen():
     action = ground(Call("bring", {"object": "box", "to": "dock_3"}), SKILLS, SITE)
     assert unheard(action, SKILLS, SITE, "bring a box to dock 9") == ["to"]

@@ -34,7 +34,7 @@ def name(rng: random.Random) -> str:
 
 def renamed(rng: random.Random, word: Word, others: Sequence[Word]) -> Word:
     """A thing or place of the same kind with a name of its own; `others` lend their words."""
-    head = word.names[0].split()[-1]
+    head = word.names[0].split(" of ")[0].split()[-1]
     x = rng.random()
     if x < 0.2:
         made = coined(rng)

@@ -43,7 +43,7 @@ def was_heard(named: Named, heard: str) -> bool:
     of a name without one some word must.
     """
     said = _words(heard)
-    return any(_name_was_heard(_words(name), said) for name in (*named.names, named.id.replace("_", " ")))
+    return any(_name_was_heard(_tokens(name), said) for name in (*named.names, named.id.replace("_", " ")))
 
 
 def is_contradicted(named: Named, heard: str) -> bool:
@@ -122,11 +122,25 @@ def _named(site: Site, key: str) -> Named:
     return site.locations.get(key) or site.objects.get(key) or site.people[key]
 
 
-def _name_was_heard(name: set[str], said: set[str]) -> bool:
-    marks = {word for word in name if word.isdigit() or (len(word) == 1 and word not in _EMPTY)}
-    if marks:
+def _name_was_heard(name: list[str], said: set[str]) -> bool:
+    if marks := _marks(name):
         return marks <= said
-    return any(fuzz.ratio(word, other) >= ALIKE for word in name - _EMPTY for other in said)
+    return any(fuzz.ratio(word, other) >= ALIKE for word in set(name) - _EMPTY for other in said)
+
+
+def _marks(name: list[str]) -> set[str]:
+    """The numbers and letters of a name: {"42"} for "slot forty two", {"b"} for "bay B"."""
+    marks: set[str] = set()
+    tens = 0
+    for word in name:
+        number = _NUMBER.get(word, word)
+        if tens and word in _UNITS[1:10]:
+            marks.discard(str(tens))
+            number = str(tens + int(number))
+        if number.isdigit() or (len(word) == 1 and word not in _EMPTY):
+            marks.add(number)
+        tens = int(number) if word in _TENS else 0
+    return marks
 
 
 def _tokens(text: str) -> list[str]:
@@ -144,4 +158,18 @@ def _words(text: str) -> set[str]:
         following = raw[index + 1] if index + 1 < len(raw) else ""
         if word in _TENS and following in _UNITS[1:10]:
             out.add(str(int(_NUMBER[word]) + int(_NUMBER[following])))
+    return out | _spelled_out(raw)
+
+
+def _spelled_out(raw: list[str]) -> set[str]:
+    """Numbers said digit by digit: "three zero one"; "oh" is a zero among digits."""
+    out, run = set(), ""
+    for word in [*raw, ""]:
+        digit = "0" if word == "oh" and run else _NUMBER.get(word, word)
+        if len(digit) == 1 and digit.isdigit() and word not in _ORDINALS:
+            run += digit
+            continue
+        if len(run) > 1:
+            out.add(run)
+        run = ""
     return out

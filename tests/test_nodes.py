@@ -128,7 +128,7 @@ def test_typed_text_becomes_a_typed_action_that_the_robot_executes(bench):
     assert (action.skill, action.target_id) == ("navigate_to", location)
     assert (action.pose.header.frame_id, action.has_pose) == ("map", True)
     assert uuid_of(action.utterance_id) == uuid_of(heard[0].utterance_id)
-    assert [a.step for a in actions] == list(range(len(actions)))
+    assert [a.step for a in actions] == list(range(len(actions))) and {a.source for a in actions} == {"/agent"}
     assert [uuid_of(a.action_id) for a in actions] == [uuid5(session, f"0/{i}") for i in range(len(actions))]
     assert {uuid_of(a.plan_id) for a in actions} == {uuid5(session, "0")}
     assert (replies[0].kind, uuid_of(replies[0].utterance_id)) == (Reply.ACKNOWLEDGE, uuid_of(heard[0].utterance_id))
@@ -409,6 +409,29 @@ def test_a_stop_reaches_the_robot_without_the_agent(bench):
     again = robot_action(bench, "navigate_to", location="rack_7")
     bench.publish("action", again, qos.COMMAND)
     wait_for(lambda: State.RUNNING in states_of(statuses, again), "another drive")
+
+
+def test_one_acknowledgement_releases_agent_and_executor(bench):
+    add_robot(bench)
+    executor, agent = bench.nodes[-1]._executor, add_agent(bench)
+    bench.publish("stop", Empty(), qos.COMMAND)
+    wait_for(lambda: executor.gate.stopped and agent._thinking.dialogue.stopped, "the stop of both")
+    wait_for(lambda: bench.call(Trigger, "acknowledge_stop", Trigger.Request()).success, "acknowledgement")
+    wait_for(lambda: not executor.gate.stopped, "the release of the executor")
+    assert not agent._thinking.dialogue.stopped
+
+
+def test_what_the_executor_asks_is_said_and_a_spoken_yes_answers_it(bench):
+    statuses = bench.watch(ActionStatus, "status", qos.STATUS)
+    replies = bench.watch(Reply, "reply", qos.COMMAND)
+    add_robot(bench, time_scale=100.0)
+    add_agent(bench)
+    risky = robot_action(bench, "lift")
+    risky.risk = RobotAction.RISK_HIGH
+    bench.publish("action", risky, qos.COMMAND)
+    wait_for(lambda: [r for r in replies if r.kind == Reply.CONFIRM and "lift" in r.text], "the question")
+    bench.publish("transcript", transcript(bench, "yes please"), qos.COMMAND)
+    wait_for(lambda: State.FINISHED in states_of(statuses, risky), "the lift")
 
 
 def test_a_late_joiner_executes_nothing_old_and_sees_how_it_ended(bench):

@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 from nano_agent_ros.agent import MIN_CONFIDENCE, Agent
 from nano_agent_ros.msg import ActionStatus, AgentState, Transcript
 from nano_agent_ros.nodes import qos
-from nano_agent_ros.nodes.assent import is_release
+from nano_agent_ros.nodes.assent import is_no, is_release, is_yes
 from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of
 from nano_agent_ros.nodes.dialogue import Dialogue, Kind, Outcome
 from nano_agent_ros.nodes.facts import FACTS, FactBook
@@ -28,6 +28,7 @@ from nano_agent_ros.nodes.keeping import Keeping, state_folder
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.outbox import NIL, Outbox
 from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.robot_link import RobotLink
 from nano_agent_ros.nodes.speaking import Speaking
 from nano_agent_ros.nodes.thinking import Thinking, Utterance
 from nano_agent_ros.robot.simulation import State
@@ -80,6 +81,7 @@ class AgentNode(ManagedNode):
         self._settings: Mapping[str, Any] = {}
         self._thinking: Thinking | None = None
         self._out = Outbox(self)
+        self._robot = RobotLink(self)
         self._seen: OrderedDict[UUID, None] = OrderedDict()
         self._stopped_by_topic = float("-inf")
         self._stopped_in: UUID | None = None  # an utterance that stopped the robot before it was complete
@@ -222,9 +224,12 @@ class AgentNode(ManagedNode):
             self._out.say(key, Kind.CLARIFY, "I didn't catch that. Please say it again.")
         elif thinking.stale(utterance):
             thinking.refuse_stale(utterance)
-        elif thinking.dialogue.stopped and self._settings["release_by_voice"] and is_release(message.text):
+        elif self._stopped(thinking) and self._settings["release_by_voice"] and is_release(message.text):
             self._release(thinking)
             self._out.say(key, Kind.ACKNOWLEDGE, "All right, I can move again.")
+        elif self._robot.asking and (is_yes(message.text) or is_no(message.text)):
+            self._robot.confirm(is_yes(message.text))
+            self._out.say(key, Kind.ACKNOWLEDGE, "Okay." if is_yes(message.text) else "All right, I won't.")
         elif thinking.submit(utterance) is None:
             self._out.say(key, Kind.REFUSE, "I am still busy with what you said before. Please wait a moment.")
 
@@ -244,8 +249,13 @@ class AgentNode(ManagedNode):
         self.get_logger().warning("stop: no action until 'resume' or the service acknowledge_stop")
         self._refresh()
 
+    def _stopped(self, thinking: Thinking) -> bool:
+        return thinking.dialogue.stopped or self._robot.stopped
+
     def _release(self, thinking: Thinking) -> bool:
-        released = thinking.acknowledge_stop()
+        released = self._stopped(thinking)
+        thinking.acknowledge_stop()
+        self._robot.acknowledge_stop()
         if released:
             self.get_logger().info("the stop is acknowledged")
         self._refresh()
@@ -276,6 +286,9 @@ class AgentNode(ManagedNode):
     def _on_status(self, message: ActionStatus) -> None:
         if self._thinking is not None and message.state in State.__members__.values():
             key, state = uuid_of(message.action_id), State(message.state)
+            question = self._robot.note(message)
+            if question:
+                self._out.say(NIL, Kind.CONFIRM, f"{question[0].upper()}{question[1:]}. Yes or no?")
             before = self._thinking.note(lambda book: (book.acting, book.paused))
             self._thinking.note(lambda book: book.report(key, state, message.error_msg))
             if self._thinking.note(lambda book: (book.acting, book.paused)) != before:

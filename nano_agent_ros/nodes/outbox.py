@@ -51,7 +51,9 @@ class Outbox:
 
     def action(self, step: Step, utterance_id: UUID, held: bool = False) -> RobotAction:
         """The message of an action; `held` if it waits for a yes."""
-        return action_message(step, utterance_id, self._node.get_clock().now().to_msg(), self.frame_id, held)
+        message = action_message(step, utterance_id, self._node.get_clock().now().to_msg(), self.frame_id, held)
+        message.source = self._node.get_fully_qualified_name()
+        return message
 
     def report(self, step: Step, words: str) -> None:
         """Publish a defect report."""

@@ -1,7 +1,8 @@
 """From the phrase banks to the model folder that ships, in one command: `python -m training.pipeline --out OUT`.
 
-generate → tokenizer → encode → train (the last part in INT4) → convert. Every step leaves its files in --work and is
-skipped if they are there, so a run that was cut off goes on; training itself resumes from its last checkpoint.
+generate → tokenizer → encode → train (the last part in INT4) → convert → calibrate the confidence. Every step leaves
+its files in --work and is skipped if they are there, so a run that was cut off goes on; training itself resumes from
+its last checkpoint. What INT4 costs: --float finishes the same run in float as well, for `python -m bench.quantization`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from nano_agent_ros.quantize.convert import convert
 
-TOKENIZER_SEED, VALID_SEED = 777, 5000
+TOKENIZER_SEED, VALID_SEED, CALIBRATION_SEED = 777, 5000, 5001
+DEV = Path(__file__).resolve().parents[1] / "eval" / "strangers_dev.jsonl"
 PER_SITE = 8
 
 
@@ -24,6 +26,11 @@ def step(what: str, result: Path, *command: object) -> None:
         print(f"{what}: {result} is there", flush=True)
         return
     print(f"{what} → {result}", flush=True)
+    run_module(*command)
+
+
+def run_module(*command: object) -> None:
+    """Run `python -m …`; raises CalledProcessError if it fails."""
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
 
 
@@ -36,7 +43,8 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=48_000, help="to train on")
     parser.add_argument("--shards", type=int, default=6)
     parser.add_argument("--vocabulary", type=int, default=2048)
-    parser.add_argument("--minutes", type=float, default=41.0, help="of training")
+    parser.add_argument("--minutes", type=float, default=90.0, help="of training, on two idle cores")
+    parser.add_argument("--float", type=Path, metavar="OUT", help="also write the model without its INT4 part")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     work, model = args.work, args.work / "tokenizer"
@@ -76,6 +84,27 @@ def main() -> None:
     if card.exists():  # its numbers are those of the last model: measure again with nano-agent eval
         shutil.copy(card, run / "model")
     convert(run / "model", args.out)
+
+    doubts = work / "calibrate.jsonl"
+    options = ("--split", "heldout", "--seed", CALIBRATION_SEED, "--count", 100)
+    step("generate", doubts, "training.generate", "--out", doubts, *options)
+    run_module("training.calibrate", args.out, doubts, DEV)
+    if args.float:
+        _finish_in_float(work, model, args)
+
+
+def _finish_in_float(work: Path, model: Path, args: argparse.Namespace) -> None:
+    """The last part of the run once more, for as long, without INT4."""
+    run = work / "run-float"
+    if not (run / "run.pt").exists():
+        run.mkdir(exist_ok=True)
+        shutil.copy(work / "run" / "before_qat.pt", run / "run.pt")
+    options = ("--model", model, "--minutes", args.minutes, "--seed", args.seed, "--resume", "--qat-from", 2)
+    options += ("--rows", 4, "--batch-tokens", 1)
+    data = (work / "train", "--valid", work / "valid.npz")
+    step("train in float", run / "finished", "training.train", *data, "--out", run, *options)
+    (run / "finished").touch()
+    shutil.copytree(run / "model", args.float, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 generate → tokenizer → encode → train (the last part in INT4) → convert → calibrate the confidence. Every step leaves
 its files in --work and is skipped if they are there, so a run that was cut off goes on; training itself resumes from
-its last checkpoint. What INT4 costs: --float finishes the same run in float as well, for `python -m bench.quantization`.
+its last checkpoint. --float finishes the same run in float as well: what INT4 costs (`python -m bench.quantization`).
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-source", choices=("mic", "wav", "none"), help="where speech comes from (default: mic)")
     parser.add_argument("--device", help="microphone: index or part of its name (default: the system's)")
     parser.add_argument("--wav", type=Path, help="sound file; implies --audio-source wav")
-    parser.add_argument("--no-sim-robot", action="store_true", help="the executor has a real robot (parameter back_ends)")
+    parser.add_argument("--no-sim-robot", action="store_true", help="the executor has a real robot (see back_ends)")
     parser.add_argument("--safety", type=Path, help="safety policy (default: config/safety.yaml)")
 
 

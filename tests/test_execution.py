@@ -294,6 +294,7 @@ def test_a_new_plan_waits_replaces_or_is_refused(chosen, sent, first, second):
     rig.run(1)
     assert (rig.last(before).state, rig.last(after).state) == (first, second)
     if first is State.CANCELED:
+        assert rig.last(before).fault is Fault.REPLACED
         rig.run(30)
         assert rig.last(after).state is State.FINISHED
 
@@ -343,6 +344,7 @@ def test_a_robot_that_strays_into_a_closed_zone_is_stopped():
     rig.executor.tick(rig.now)
     rig.executor.tick(rig.now)
     assert rig.alarms and rig.executor.gate.stopped and rig.last(drive).state is State.CANCELED
+    assert "battery_room" in rig.last(drive).message
 
 
 def test_a_skill_goes_to_the_first_back_end_that_has_it():

@@ -185,3 +185,42 @@ def test_carrying_docking_and_speed_follow_the_actions():
     assert robot.body.docked
     robot.step(10.0)
     assert robot.body.battery > 50.0 - 1.0 + 0.5
+
+
+def test_an_obstacle_ends_the_drive_before_it_and_the_robot_may_back_off():
+    robot = SimulatedRobot(WORLD, Body(Pose(4.0, 1.0, 0.0), obstacles=((7.0, 1.2, 0.5),)))
+    blocked = command("navigate_to", location="dock_3")
+    robot.submit(blocked)
+    run_out(robot)
+    assert robot.status_of(blocked.action_id).fault is Fault.BLOCKED
+    assert 6.4 < robot.body.pose.x < 6.6 and robot.body.pose.y == pytest.approx(1.0)
+    back = command("move", direction="backward", distance=1.0)
+    robot.submit(back)
+    run_out(robot)
+    assert robot.status_of(back.action_id).state is State.FINISHED
+    robot.body.obstacles = ()
+    free = command("navigate_to", location="dock_3")
+    robot.submit(free)
+    run_out(robot)
+    assert robot.status_of(free.action_id).state is State.FINISHED
+
+
+def test_a_skill_fails_once_when_it_is_told_to():
+    robot = SimulatedRobot(WORLD)
+    robot.defects["pick"] = "the box is stuck"
+    first, second = command("pick", object="box"), command("pick", object="box")
+    robot.submit(first)
+    robot.submit(second)
+    run_out(robot)
+    status = robot.status_of(first.action_id)
+    assert (status.state, status.fault, status.message) == (State.FAILED, Fault.UNKNOWN, "the box is stuck")
+    assert robot.status_of(second.action_id).state is State.FINISHED
+
+
+def test_no_drive_is_faster_than_it_may_be():
+    slow, fast = (SimulatedRobot(WORLD, Body(Pose(2.0, 1.0, 0.0), speed_mps=1.0)) for _ in range(2))
+    slow.submit(command("navigate_to", location="dock_3", max_speed=0.2))
+    fast.submit(command("navigate_to", location="dock_3", max_speed=5.0))
+    for robot in (slow, fast):
+        robot.step(4.0)
+    assert slow.body.pose.x == pytest.approx(2.8) and fast.body.pose.x == pytest.approx(6.0)

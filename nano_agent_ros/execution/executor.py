@@ -269,7 +269,10 @@ class Executor:
         progress = 1.0 if report.state is State.FINISHED else progress
         if step.awaited.met_by(report.state):
             step.awaited = Awaited.NOTHING
-        self._tell(step, report.state, report.fault, report.message, progress)
+        fault, message = report.fault, report.message
+        if report.state is State.CANCELED and not message:
+            fault, message = plan.why
+        self._tell(step, report.state, fault, message, progress)
         if report.state.final and report.state is not State.FINISHED and not plan.ending:
             self._end([plan], Fault.NONE, BROKEN)
 
@@ -295,22 +298,23 @@ class Executor:
                 self._halt(refusal.reason)
 
     def _halt(self, reason: str) -> None:
-        self._stop()
+        self._stop(f"stopped: {reason}")
         self._alarm(reason)
 
-    def _stop(self) -> list[Step]:
+    def _stop(self, message: str = "stopped") -> list[Step]:
         self.gate.stop(self._now)
         self._back_end.stop()
         self.paused = False
         for control in self._controls:
             if control.step.order.skill != "stop":
-                self._tell(control.step, State.CANCELED, Fault.STOPPED, "stopped")
-        return self._end(self._everything(), Fault.STOPPED, "stopped")
+                self._tell(control.step, State.CANCELED, Fault.STOPPED, message)
+        return self._end(self._everything(), Fault.STOPPED, message)
 
     def _end(self, plans: Iterable[Plan], fault: Fault, message: str) -> list[Step]:
         """Begin no further step of these plans; returns the steps whose end the robot has yet to confirm."""
         waits = []
         for plan in plans:
+            plan.why = plan.why if plan.ending else (fault, message)
             plan.ending, plan.asked_s = True, None
             self._arriving.pop(plan.plan_id, None)
             if plan is self._asking:
@@ -336,7 +340,7 @@ class Executor:
             self._await(step, self._stop(), lambda s: s.over)
         elif order.skill == "cancel":
             self.paused = False
-            self._await(step, self._end(self._everything(), Fault.NONE, "cancelled"), lambda s: s.over)
+            self._await(step, self._end(self._everything(), Fault.NONE, ""), lambda s: s.over)
         elif order.skill == "pause":
             self._pause(step)
         else:

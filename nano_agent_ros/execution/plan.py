@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
-from nano_agent_ros.robot.status import State, Status
+from nano_agent_ros.robot.status import Fault, State, Status
 from nano_agent_ros.safety.order import Order
 
 
@@ -63,7 +63,8 @@ class Step:
 
 @dataclass
 class Plan:
-    """The steps of one reply. `asked_s`: since when it waits for a yes; `ending`: no further step of it begins."""
+    """The steps of one reply. `asked_s`: since when it waits for a yes; `ending`: no further step of it begins,
+    and `why`."""
 
     plan_id: UUID
     count: int
@@ -71,6 +72,7 @@ class Plan:
     steps: dict[int, Step] = field(default_factory=dict)
     asked_s: float | None = None
     ending: bool = False
+    why: tuple[Fault, str] = (Fault.NONE, "")
 
     @property
     def complete(self) -> bool:

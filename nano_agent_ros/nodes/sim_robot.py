@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -10,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Polygon, PoseStamped
+from nav_msgs.msg import Odometry
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from sensor_msgs.msg import BatteryState
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, String
 
 from nano_agent_ros.action import ExecuteAction
 from nano_agent_ros.msg import ActionStatus
@@ -24,7 +26,7 @@ from nano_agent_ros.nodes.conversions import command_of, pose_message, status_me
 from nano_agent_ros.nodes.lifecycle import ManagedNode, run
 from nano_agent_ros.nodes.parameters import Parameter
 from nano_agent_ros.robot.behaviours import World
-from nano_agent_ros.robot.kinematics import Body, Pose
+from nano_agent_ros.robot.kinematics import Body, Pose, angle_between
 from nano_agent_ros.robot.simulation import Command, Fault, SimulatedRobot, State, Status
 from nano_agent_ros.skills import Site
 
@@ -50,7 +52,7 @@ class _Goal:
 
 
 class SimRobotNode(ManagedNode):
-    """Serves `execute_action`, subscribes `stop`; publishes `battery` and `pose`."""
+    """Serves `execute_action`, subscribes `stop`, `~/obstacles`, `~/fail`; publishes `battery`, `pose` and `odom`."""
 
     def __init__(self) -> None:
         """Create topics and the action server; the robot itself comes with configure."""
@@ -62,6 +64,10 @@ class SimRobotNode(ManagedNode):
         self._goals: dict[UUID, _Goal] = {}
         self._battery = self.create_lifecycle_publisher(BatteryState, "battery", qos.LATEST)
         self._pose = self.create_lifecycle_publisher(PoseStamped, "pose", qos.LATEST)
+        self._odom = self.create_lifecycle_publisher(Odometry, "odom", qos.MEASUREMENT)
+        self._measured: tuple[float, Pose] | None = None
+        self.create_subscription(Polygon, "~/obstacles", self._on_obstacles, qos.COMMAND)
+        self.create_subscription(String, "~/fail", self._on_fail, qos.COMMAND)
         self.create_subscription(
             Empty, "stop", self._on_stop, qos.COMMAND, callback_group=MutuallyExclusiveCallbackGroup()
         )
@@ -173,7 +179,34 @@ class SimRobotNode(ManagedNode):
         )
         battery.header.stamp = stamp
         self._battery.publish(battery)
-        self._pose.publish(pose_message((body.pose.x, body.pose.y, body.pose.yaw), self._site.frame_id, stamp))
+        posed = pose_message((body.pose.x, body.pose.y, body.pose.yaw), self._site.frame_id, stamp)
+        self._pose.publish(posed)
+        self._odom.publish(self._odometry(body.pose, posed))
+
+    def _odometry(self, pose: Pose, posed: PoseStamped) -> Odometry:
+        """The same pose with the mean velocity since the last one, in the robot's own frame (REP-105)."""
+        odom = Odometry(header=posed.header, child_frame_id="base_link")
+        odom.pose.pose = posed.pose
+        now = time.monotonic()
+        if self._measured is not None and now > self._measured[0]:
+            then, before = self._measured
+            dx, dy, cos, sin = pose.x - before.x, pose.y - before.y, math.cos(pose.yaw), math.sin(pose.yaw)
+            odom.twist.twist.linear.x = (dx * cos + dy * sin) / (now - then)
+            odom.twist.twist.linear.y = (dy * cos - dx * sin) / (now - then)
+            odom.twist.twist.angular.z = angle_between(before.yaw, pose.yaw) / (now - then)
+        self._measured = (now, pose)
+        return odom
+
+    def _on_obstacles(self, message: Polygon) -> None:
+        with self._lock:
+            if self._robot is not None:
+                self._robot.body.obstacles = tuple((p.x, p.y, p.z) for p in message.points)
+
+    def _on_fail(self, message: String) -> None:
+        skill, _, why = message.data.partition(":")
+        with self._lock:
+            if self._robot is not None:
+                self._robot.defects[skill.strip()] = why.strip() or "it was told to fail"
 
     def _on_goal(self, goal: ExecuteAction.Goal) -> GoalResponse:
         return GoalResponse.ACCEPT if self.active else GoalResponse.REJECT

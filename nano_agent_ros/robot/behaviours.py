@@ -64,6 +64,7 @@ class DriveTo:
             way = math.atan2(self.goal.y - body.pose.y, self.goal.x - body.pose.x)
             used += body.turn(way, dt)
             used += body.drive(self.goal, dt - used, self.factor, self.max_speed_mps)
+            _check_free(body, self.goal)
         return used + (body.turn(self.goal.yaw, dt - used) if used < dt else 0.0)
 
 
@@ -79,7 +80,9 @@ class Shift:
     def advance(self, body: Body, dt: float) -> float:
         body.docked = False
         self.goal = self.goal or body.pose.offset(self.forward, self.left)
-        return body.drive(self.goal, dt, 0.5, self.max_speed_mps)
+        used = body.drive(self.goal, dt, 0.5, self.max_speed_mps)
+        _check_free(body, self.goal)
+        return used
 
 
 @dataclass
@@ -133,6 +136,11 @@ def phases(task: Task, world: World) -> list[Phase]:
         if isinstance(phase, DriveTo | Shift):
             phase.max_speed_mps = limit
     return found
+
+
+def _check_free(body: Body, goal: Pose) -> None:
+    if body.free_way(goal) < min(1e-6, body.pose.distance_to(goal)):
+        raise CannotDo(CannotDo.BLOCKED, f"an obstacle is in the way at x {body.pose.x:.1f}, y {body.pose.y:.1f}")
 
 
 def _go(task: Task, world: World, name: str) -> list[Phase]:

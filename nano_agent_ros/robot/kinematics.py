@@ -31,7 +31,10 @@ def angle_between(start: float, end: float) -> float:
 
 @dataclass
 class Body:
-    """What changes while the robot works. Speeds in m/s and rad/s, battery in percent, drain in percent per second."""
+    """What changes while the robot works. Speeds in m/s and rad/s, battery in percent, drain in percent per second.
+
+    `obstacles` are circles (x, y, radius) in metres that its centre does not enter.
+    """
 
     pose: Pose = field(default_factory=lambda: Pose(0.0, 0.0, 0.0))
     speed_mps: float = 1.0
@@ -43,6 +46,7 @@ class Body:
     carrying: str = ""
     attached: str = ""
     docked: bool = False
+    obstacles: tuple[tuple[float, float, float], ...] = ()
 
     def turn(self, goal_yaw: float, dt: float) -> float:
         """Turn towards a heading for at most dt seconds; return the seconds used."""
@@ -58,7 +62,7 @@ class Body:
         """Move straight to the goal's position, heading kept, for at most dt seconds; return the seconds used."""
         distance = self.pose.distance_to(goal)
         speed = min(self.speed_mps * factor, limit_mps)
-        used = min(dt, distance / speed)
+        used = min(dt, self.free_way(goal) / speed)
         share = 1.0 if distance <= used * speed + 1e-9 else used * speed / distance
         self.pose = replace(
             self.pose,
@@ -67,6 +71,20 @@ class Body:
         )
         self._drain(used, self.drain_driving)
         return used
+
+    def free_way(self, goal: Pose) -> float:
+        """How many metres of the straight way to a goal are free of obstacles; all of it, if none is in the way."""
+        way = self.pose.distance_to(goal)
+        free = way
+        for x, y, radius in self.obstacles:
+            if way == 0.0:
+                break
+            ahead = ((x - self.pose.x) * (goal.x - self.pose.x) + (y - self.pose.y) * (goal.y - self.pose.y)) / way
+            beside = (x - self.pose.x) ** 2 + (y - self.pose.y) ** 2 - ahead**2
+            # Whoever stands in a circle may leave it.
+            if ahead > 0.0 and beside < radius**2:
+                free = min(free, max(0.0, ahead - math.sqrt(radius**2 - beside)))
+        return free
 
     def rest(self, dt: float) -> None:
         """Stand still for dt seconds: charge on the charger, otherwise drain a little."""

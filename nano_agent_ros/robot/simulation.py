@@ -36,6 +36,7 @@ class _Job:
     total_s: float = 0.0
     elapsed_s: float = 0.0
     waited_s: float = 0.0
+    defect: str = ""
 
 
 @dataclass
@@ -47,8 +48,9 @@ class _Plan:
 class SimulatedRobot:
     """Executes the steps of each plan in order; the rest of a plan is cancelled once a step of it did not finish.
 
-    `stop` and `cancel` empty the queue, `pause` holds the action in hand until `resume`. Time passes only in
-    `step`. Methods return the changes of status that they caused, in order. Not thread safe.
+    `stop` and `cancel` empty the queue, `pause` holds the action in hand until `resume`. `defects` maps a skill to what
+    goes wrong half-way the next time that it is done. Time passes only in `step`. Methods return the changes of status
+    that they caused, in order. Not thread safe.
     """
 
     def __init__(self, world: World, body: Body | None = None, step_timeout_s: float = 30.0) -> None:
@@ -56,6 +58,7 @@ class SimulatedRobot:
         self.world = world
         self.body = body or Body()
         self.paused = False
+        self.defects: dict[str, str] = {}
         self._step_timeout_s = step_timeout_s
         self._queue: list[_Job] = []
         self._active: _Job | None = None
@@ -159,8 +162,9 @@ class SimulatedRobot:
             if job.command.step <= self._plan(job.command).next_step:
                 self._queue.remove(job)
                 self._active = job
+                job.defect = self.defects.pop(job.command.task.skill, "")
                 # How long it takes is found by doing it on copies.
-                trial = copy.deepcopy(self.body)
+                trial = replace(copy.deepcopy(self.body), obstacles=())
                 try:
                     job.total_s = sum(phase.advance(trial, 1e6) for phase in copy.deepcopy(job.phases))
                 except CannotDo as error:
@@ -184,7 +188,9 @@ class SimulatedRobot:
             changes += self._fail(job, Fault(error.code), str(error))
             return used
         job.elapsed_s += used
-        if self.body.battery <= 0.0:
+        if job.defect and job.elapsed_s >= job.total_s / 2:
+            changes += self._fail(job, Fault.UNKNOWN, job.defect)
+        elif self.body.battery <= 0.0:
             changes += self._fail(job, Fault.PRECONDITION, "the battery is empty")
         elif not job.phases:
             self._active = None

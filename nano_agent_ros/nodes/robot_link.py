@@ -31,8 +31,8 @@ class RobotLink:
         self._question: UUID | None = None
         self._until = 0.0
         group = ReentrantCallbackGroup()
-        self._acknowledge = node.create_client(Trigger, "executor/acknowledge_stop", callback_group=group)
-        self._confirm = node.create_client(SetBool, "executor/confirm", callback_group=group)
+        self._acknowledge: Any = node.create_client(Trigger, "executor/acknowledge_stop", callback_group=group)
+        self._confirm: Any = node.create_client(SetBool, "executor/confirm", callback_group=group)
         node.create_subscription(Bool, "stopped", self._on_stopped, qos.LATEST, callback_group=group)
         self._again = node.create_timer(0.5, self._insist, group)
 

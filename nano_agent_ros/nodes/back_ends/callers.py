@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -111,7 +112,7 @@ class ServiceCaller(Caller):
     def __init__(self, node: Node, entry: Entry, report: Callable[[Report], None]) -> None:
         super().__init__(node, entry, report)
         group = ReentrantCallbackGroup()
-        self._client = node.create_client(self.type, entry.name, callback_group=group)
+        self._client: Any = node.create_client(self.type, entry.name, callback_group=group)
         self._waiting: list[tuple[UUID, Any, float]] = []
         self._timer = node.create_timer(0.1, self._send, group)
 
@@ -135,7 +136,7 @@ class ServiceCaller(Caller):
                 action_id, request, _ = self._waiting.pop(0)
                 self.report(Report(action_id, State.RUNNING))
                 answer = self._client.call_async(request)
-                answer.add_done_callback(lambda f, key=action_id: self._answered(key, f))
+                answer.add_done_callback(partial(self._answered, action_id))
             elif time.monotonic() - self._waiting[0][2] > DISCOVERY_S:
                 action_id, _, _ = self._waiting.pop(0)
                 why = f"nobody serves '{self.entry.name}'; start its server"

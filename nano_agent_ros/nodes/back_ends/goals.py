@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +47,7 @@ class Goals:
         self._lock = threading.RLock()
         self._goals: dict[UUID, _Goal] = {}
         group = ReentrantCallbackGroup()
-        self._client = ActionClient(node, kind, name, callback_group=group)
+        self._client: Any = ActionClient(node, kind, name, callback_group=group)
         self._timer = node.create_timer(0.1, self._look_after, group)
 
     def send(
@@ -95,10 +96,9 @@ class Goals:
                     goal.missing_since = None
                     if not goal.sent:
                         goal.sent = True
-                        sent = self._client.send_goal_async(
-                            goal.goal, feedback_callback=lambda m, key=action_id: self._on_feedback(key, m)
-                        )
-                        sent.add_done_callback(lambda f, key=action_id: self._on_answer(key, f))
+                        on_feedback = partial(self._on_feedback, action_id)
+                        sent = self._client.send_goal_async(goal.goal, feedback_callback=on_feedback)
+                        sent.add_done_callback(partial(self._on_answer, action_id))
                     continue
                 goal.missing_since = now if goal.missing_since is None else goal.missing_since
                 if now - goal.missing_since > DISCOVERY_S:
@@ -116,7 +116,7 @@ class Goals:
                 self._end(Report(action_id, State.REJECTED, fault=Fault.PRECONDITION, message=why))
                 return
             goal.handle = future.result()
-            goal.handle.get_result_async().add_done_callback(lambda f: self._on_result(action_id, f))
+            goal.handle.get_result_async().add_done_callback(partial(self._on_result, action_id))
             if goal.unwanted:
                 goal.handle.cancel_goal_async()
             else:

@@ -1,4 +1,4 @@
-"""Nav2's interfaces for tests: those that are installed, else generated from nav2_msgs_workspace/ once and kept."""
+"""Interfaces of other packages for tests: those that are installed, else generated from PACKAGE_workspace/ and kept."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WORKSPACE = HERE / "nav2_msgs_workspace"
 CMAKE = HERE.parent / "cmake" / "ros_wheels.cmake"
 
 
-def provide() -> None:
-    """Make `import nav2_msgs` work; raises RuntimeError with the compiler's last words if that fails."""
-    if importlib.util.find_spec("nav2_msgs") is not None:
+def provide(package: str = "nav2_msgs") -> None:
+    """Make `import PACKAGE` work; raises RuntimeError with the compiler's last words if that fails."""
+    if importlib.util.find_spec(package) is not None:
         return
-    sys.path.append(str(_build() / "python"))
+    sys.path.append(str(_build(package) / "python"))
     importlib.invalidate_caches()
 
 
-def _build() -> Path:
+def _build(package: str) -> Path:
     """The folder of the generated package, in build/; named after what it is made of, so that it is never stale."""
-    sources = sorted(path for path in WORKSPACE.rglob("*") if path.is_file())
+    workspace = HERE / f"{package}_workspace"
+    sources = sorted(path for path in workspace.rglob("*") if path.is_file())
     made_of = hashlib.sha256("\n".join([sys.version, sys.prefix, *(p.read_text() for p in sources)]).encode())
-    done = HERE.parent / "build" / f"nav2_msgs_{made_of.hexdigest()[:12]}"
+    done = HERE.parent / "build" / f"{package}_{made_of.hexdigest()[:12]}"
     if done.is_dir():
         return done
     scratch = done.with_name(f"{done.name}.{os.getpid()}")
@@ -47,7 +47,7 @@ def _build() -> Path:
         options |= {"CMAKE_PROJECT_INCLUDE": str(CMAKE), "ROS_WHEELS_PREFIX": sys.prefix}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=path) else []
-    build = ["cmake", "-S", str(WORKSPACE), "-B", str(scratch / "build"), *generator]
+    build = ["cmake", "-S", str(workspace), "-B", str(scratch / "build"), *generator]
     for command in (
         [*build, *(f"-D{key}={value}" for key, value in options.items())],
         ["cmake", "--build", str(scratch / "build"), "--parallel", "2"],

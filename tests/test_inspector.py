@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 from uuid import uuid4
 
-import cv2
+import nav2_messages
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -164,8 +164,8 @@ def test_a_report_goes_out_even_if_it_cannot_be_kept(bench, tmp_path):
     assert not reports[0].evidence_uris
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vision_msgs") is not None, reason="vision_msgs is installed")
-def test_without_vision_msgs_detections_cannot_be_asked_for(bench, tmp_path):
+def test_without_vision_msgs_detections_cannot_be_asked_for(bench, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
     node = bench.add(InspectorNode, up=False, detections=True, store_dir=str(tmp_path))
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "vision_msgs" in node.health[1]
@@ -173,12 +173,32 @@ def test_without_vision_msgs_detections_cannot_be_asked_for(bench, tmp_path):
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
+def test_what_another_detector_sees_is_reported_with_the_picture(bench, tmp_path):
+    nav2_messages.provide("vision_msgs")
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+    reports = bench.watch(DefectReport, "defect_report", qos.REPORT)
+    node = add_inspector(bench, tmp_path, detections=True, location="dock_2", describe="template")
+    show(bench, "image", image(scenes.part(9)), lambda: node._frame is not None, "a picture")
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = "corrosion", 0.8
+    detection = Detection2D(results=[hypothesis])
+    detection.bbox.center.position.x, detection.bbox.center.position.y = 100.0, 400.0
+    detection.bbox.size_x = detection.bbox.size_y = 40.0
+    show(bench, "detections", Detection2DArray(detections=[detection]), lambda: reports, "a report")
+    report = reports[0]
+    assert (report.defect_type, report.location_id) == ("rust", "dock_2")
+    assert report.confidence == pytest.approx(0.8) and "lower left" in report.description
+    region = report.regions[0]
+    assert (region.x_offset, region.y_offset, region.width, region.height) == (80, 380, 40, 40)
+    assert from_compressed(file_of(report.evidence_uris[0]).read_bytes()).shape == (*scenes.SIZE, 3)
+
+
 def test_opencv_is_needed_by_name(bench, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     node = bench.add(InspectorNode, up=False, store_dir=str(tmp_path))
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "nano_agent_ros[inspect]" in node.health[1]
-    assert cv2 is not None
 
 
 def test_every_parameter_is_documented_with_its_default():

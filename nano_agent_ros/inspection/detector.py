@@ -13,7 +13,7 @@ from nano_agent_ros.inspection.finding import Box, Finding
 from nano_agent_ros.inspection.images import Frame
 from nano_agent_ros.inspection.opencv import opencv
 from nano_agent_ros.inspection.regions import candidates_of, regions, shape_of
-from nano_agent_ros.inspection.registration import Alignment, Features, Matrix, align
+from nano_agent_ros.inspection.registration import Features, Matrix, align
 
 WORKING_SIDE = 640
 
@@ -61,7 +61,7 @@ class Detector:
         for golden in goldens:
             small, _ = _working(golden)
             features = Features.of(small)
-            to_first = np.eye(2, 3)
+            to_first = np.eye(3)
             if self._samples:  # the mask and the places of findings are those of the first
                 to_first = align(features, self._samples[0][0]).matrix
             hidden = None if mask is None else _moved(mask, small.shape, to_first)
@@ -94,8 +94,8 @@ class Detector:
         alignment, index = max(used, key=lambda item: item[0].likeness)
         golden, _, to_first = self._samples[index]
         height, width = features.grey.shape
-        warped = opencv().warpAffine(golden.grey, alignment.matrix, (width, height), flags=1, borderMode=1)
-        back = _composed(to_first, _inverse(alignment))
+        warped = opencv().warpPerspective(golden.grey, alignment.matrix, (width, height), flags=1, borderMode=1)
+        back = to_first @ np.linalg.inv(alignment.matrix)
         findings = []
         for region in found:
             shape = shape_of(region, warped, features.grey)
@@ -124,23 +124,15 @@ def _moved(mask: Frame, shape: tuple[int, ...], to_first: Matrix) -> Frame:
     cv = opencv()
     small = cv.resize(mask, (shape[1], shape[0]), interpolation=cv.INTER_NEAREST)
     flags = cv.INTER_NEAREST | cv.WARP_INVERSE_MAP
-    moved = cv.warpAffine(small, to_first, (shape[1], shape[0]), flags=flags, borderValue=(255, 255, 255))
+    moved = cv.warpPerspective(small, to_first, (shape[1], shape[0]), flags=flags, borderValue=(255, 255, 255))
     return np.asarray(moved, dtype=np.uint8)
-
-
-def _inverse(alignment: Alignment) -> Matrix:
-    return np.asarray(opencv().invertAffineTransform(alignment.matrix), dtype=np.float64)
-
-
-def _composed(after: Matrix, before: Matrix) -> Matrix:
-    full = np.vstack([before, [0, 0, 1]])
-    return np.asarray(after @ full, dtype=np.float64)
 
 
 def _mapped(box: Box, matrix: Matrix) -> Box:
     corners = np.array([[box.x, box.y, 1], [box.x + box.width, box.y, 1], [box.x, box.y + box.height, 1],
                         [box.x + box.width, box.y + box.height, 1]])  # fmt: skip
     moved = corners @ matrix.T
+    moved = moved[:, :2] / moved[:, 2:]
     (left, top), (right, bottom) = moved.min(axis=0), moved.max(axis=0)
     return Box(float(left), float(top), float(right - left), float(bottom - top))
 

@@ -12,6 +12,9 @@ from nano_agent_ros.inspection.images import Frame
 from nano_agent_ros.inspection.opencv import opencv
 from nano_agent_ros.inspection.registration import Matrix
 
+LIGHT = 24.0  # pixels: what varies more slowly than this is light, most likely
+FOCUS = (0.7, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # pixels by which one picture may be sharper than the other
+ALIKE = (0.85, 1.18)  # sharpness of two pictures of the same focus
 BLOCK = 8  # pixels along each side: the light is fitted to means of blocks
 MIN_BLOCKS = 60
 BLUR = 0.15  # of an edge's contrast: another focus makes it steeper or less so
@@ -31,15 +34,25 @@ class Envelope:
     high: NDArray[np.float32]
     middle: NDArray[np.float32]
     looked_at: NDArray[np.float32]
+    radius: int
 
     @staticmethod
     def of(frame: Frame, radius: int, mask: Frame | None) -> Envelope:
         """From a golden sample of working size, and a mask of the same size or None."""
         cv = opencv()
         smooth = cv.GaussianBlur(frame.astype(np.float32), (0, 0), SMOOTH)
-        around = cv.getStructuringElement(cv.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
         looked_at = np.ones(frame.shape[:2], np.float32) if mask is None else (mask[:, :, 0] > 127).astype(np.float32)
-        return Envelope(cv.erode(smooth, around), cv.dilate(smooth, around), smooth, looked_at)
+        return Envelope._around(smooth, radius, looked_at)
+
+    def blurred(self, sigma: float) -> Envelope:
+        """Of the same sample, out of focus."""
+        return Envelope._around(opencv().GaussianBlur(self.middle, (0, 0), sigma), self.radius, self.looked_at)
+
+    @staticmethod
+    def _around(middle: NDArray[np.float32], radius: int, looked_at: NDArray[np.float32]) -> Envelope:
+        cv = opencv()
+        around = cv.getStructuringElement(cv.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        return Envelope(cv.erode(middle, around), cv.dilate(middle, around), middle, looked_at, radius)
 
 
 @dataclass(frozen=True)
@@ -63,13 +76,19 @@ def difference(golden: Envelope, frame: Frame, matrix: Matrix) -> Difference:
 
     def warp(image: NDArray[np.float32], border: float = 0.0) -> NDArray[np.float32]:
         value = (border,) * 4
-        warped = cv.warpAffine(image, matrix, (width, height), flags=cv.INTER_LINEAR, borderValue=value)
+        warped = cv.warpPerspective(image, matrix, (width, height), flags=cv.INTER_LINEAR, borderValue=value)
         return np.asarray(warped, dtype=np.float32)
 
     smooth = np.asarray(cv.GaussianBlur(frame.astype(np.float32), (0, 0), SMOOTH), dtype=np.float32)
     compared = warp(golden.looked_at) > 0.999
     compared = cv.erode(compared.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     middle = warp(golden.middle)
+    focus = _focus(middle, smooth, compared)
+    if focus > 0:
+        golden = golden.blurred(focus)
+        middle = warp(golden.middle)
+    elif focus < 0:
+        smooth = np.asarray(cv.GaussianBlur(smooth, (0, 0), -focus), dtype=np.float32)
     gain, offset = _light(middle, smooth, compared)
     low, high = warp(golden.low), warp(golden.high)
     slack = BLUR * (high - low)
@@ -83,6 +102,35 @@ def difference(golden: Envelope, frame: Frame, matrix: Matrix) -> Difference:
     inner = smooth - np.clip(middle * gain + offset, 0, 255)
     noise = 1.4826 * float(np.median(np.abs(inner[compared]))) if compared.any() else 0.0
     return Difference(np.where(compared, excess, np.float32(0)), compared, noise)
+
+
+def _focus(golden: NDArray[np.float32], picture: NDArray[np.float32], compared: NDArray[np.bool_]) -> float:
+    """By how much (Gaussian, in pixels) the golden sample is to be blurred to be as sharp as the picture; negative if
+    it is the picture that is to be; 0 if they are about alike."""
+    cv = opencv()
+    whole = compared[::2, ::2]
+    if whole.sum() < 0.3 * whole.size:
+        return 0.0
+
+    def grey(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+        blurred = cv.GaussianBlur(image, (0, 0), sigma) if sigma else image
+        detail = blurred - cv.GaussianBlur(blurred, (0, 0), LIGHT)
+        values = detail[::2, ::2][whole]
+        return np.asarray((values - values.mean()) / max(float(values.std()), 1.0), dtype=np.float32)
+
+    def edges(image: NDArray[np.float32]) -> float:
+        return float(cv.Laplacian(image, cv.CV_32F)[compared].std()) / max(float(image[compared].std()), 1.0)
+
+    one, two = golden.mean(axis=2), picture.mean(axis=2)
+    sharper = edges(one) / max(edges(two), 1e-6)
+    if ALIKE[0] < sharper < ALIKE[1]:
+        return 0.0
+    sharp, other = (one, grey(two, 0.0)) if sharper > 1 else (two, grey(one, 0.0))
+    errors = [float(np.minimum(np.abs(grey(sharp, sigma) - other), 1.0).mean()) for sigma in (0.0, *FOCUS)]
+    best = int(np.argmin(errors))
+    if best == 0 or errors[best] > 0.95 * errors[0]:
+        return 0.0
+    return FOCUS[best - 1] if sharper > 1 else -FOCUS[best - 1]
 
 
 def _light(

@@ -244,8 +244,8 @@ def run(args: argparse.Namespace) -> int:
                     graph.spin(0.1)
                     keyboard.publish()
                     for sentence in graph.crashed():
+                        code = 1  # before it is said: who reads it may send the signal that ends this
                         say(f"{sentence}; the other nodes go on")
-                        code = 1
                 say("no node is left")
         except BringUpError as error:
             say(str(error))

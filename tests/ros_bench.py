@@ -59,7 +59,6 @@ class Bench:
         for node in list(self.nodes):
             self.remove(node)
         self._stop.set()
-        self.executor.wake()
         self._thread.join(10)
         self.executor.shutdown()
         rclpy.try_shutdown()

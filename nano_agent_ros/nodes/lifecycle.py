@@ -8,7 +8,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import rclpy
@@ -23,6 +22,7 @@ from nano_agent_ros.nodes.parameters import Parameter, Parameters
 from nano_agent_ros.speech import SpeechError
 
 AUTOSTART = Parameter("autostart", False, "Configure and activate by itself once it runs")
+LOOK_UP_S = 0.2  # how often it is seen that the process shall end: waiting for callbacks holds signals up
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -153,7 +153,7 @@ def spin(executor: Executor, node: Node, stop: threading.Event) -> None:
     """Execute callbacks until shutdown or `stop`; one that raises is logged and ends nothing."""
     while node.context.ok() and not stop.is_set():
         try:
-            executor.spin_once()
+            executor.spin_once(timeout_sec=LOOK_UP_S)
         except ExternalShutdownException:
             return
         except Exception as error:
@@ -178,40 +178,23 @@ def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> 
     The node is closed while its publishers and clients still work: what it gives up then, it can say.
     """
     node: ManagedNode | None = None
-    spinning: threading.Thread | None = None
     stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
         executor = MultiThreadedExecutor(num_threads=4)
         executor.add_node(node)
         if node.get_parameter(AUTOSTART.name).value:
             _once(node, node.bring_up)
-        # In a thread: waiting for callbacks holds signals up, waiting for a thread does not.
-        spinning = threading.Thread(target=spin, args=(executor, node, stop), name="spin", daemon=True)
-        spinning.start()
-        spinning.join()
-    except KeyboardInterrupt:
-        pass
+        spin(executor, node, stop)
     except Exception as error:
         # What cannot even become a node, such as a parameter file that is no YAML.
         print(f"cannot start: {str(error).strip()}", file=sys.stderr, flush=True)
         return 1
     finally:
-        # Ctrl-C comes from the terminal and again from whoever started the node; the second must not cut this short.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        stop.set()
-        if spinning is not None:
-            executor.wake()
-            spinning.join(1.0)
         if node is not None:
             node.close()
         rclpy.try_shutdown()
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -173,6 +173,7 @@ def test_without_vision_msgs_detections_cannot_be_asked_for(bench, tmp_path, mon
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
+@pytest.mark.slow
 def test_what_another_detector_sees_is_reported_with_the_picture(bench, tmp_path):
     nav2_messages.provide("vision_msgs")
     from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +75,28 @@ def test_a_finished_log_is_what_any_reader_of_mcap_expects(tmp_path):
     assert back.whole and back.entries == tuple(entry(i) for i in range(5))
     assert (back.attachments, back.metadata) == ({"site.yaml": b"site: x"}, {"namespace": "/r1"})
     assert oct(os.stat(path).st_mode)[-3:] == "600"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nano_agent_ros.recording.log import Log
+from nano_agent_ros.recording.mcap_files import Entry
+log = Log(Path(sys.argv[1]), 10**6, 10**7)
+for i in range(6):
+    if i == 5:
+        log.flush()
+    log.write(Entry("/reply", i, {"text": str(i)}), "Reply", {"type": "object"})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_flushed_survives_a_kill(tmp_path):
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)]).returncode == -signal.SIGKILL
+    (path,) = tmp_path.glob("*.mcap")
+    assert [e.content["text"] for e in read(path).entries] == list("01234") and not read(path).whole
+    Log(tmp_path, 10**6, 10**7).close()
+    assert read(path).whole and len(read(path).entries) == 5
 
 
 @settings(max_examples=60, deadline=None)

@@ -30,6 +30,7 @@ from nano_agent_ros.inspection.detector import Detector, Inspection
 from nano_agent_ros.inspection.finding import Box, Candidate, Finding
 from nano_agent_ros.inspection.golden import MAX_SAMPLES, Goldens
 from nano_agent_ros.inspection.images import ENCODINGS, ImageError, from_compressed, from_raw, to_file
+from nano_agent_ros.inspection.inspector import Inspector
 from nano_agent_ros.inspection.policy import Policy, Severity
 from nano_agent_ros.inspection.position import contradicts, in_words
 from nano_agent_ros.inspection.report import Evidence, Report, Source, Status
@@ -227,7 +228,7 @@ def finding(x: float = 100, y: float = 100, kind: str = "scratch", area: float =
 
 
 def seen(kind: str = "scratch", area: float = 0.01, place: tuple[float, float] = (0.2, 0.8)) -> Seen:
-    return Seen(finding(kind=kind, area=area, place=place), 3, 0.0, 1.0)
+    return Seen(1, finding(kind=kind, area=area, place=place), 3, 0.0, 1.0)
 
 
 def test_a_finding_counts_once_it_has_stayed():
@@ -303,6 +304,28 @@ def test_what_a_person_told_and_a_camera_then_sees_is_one_report_under_the_first
     change = reports.seen(seen("dirty"), "rack_7", (1.0, 2.0, 0.0), 1100.0)
     assert change.report.report_id == told.report_id and change.report.source is Source.BOTH
     assert change.report.defect_type == "dent" and change.picture and change.dismissed is None
+
+
+def test_what_the_camera_still_sees_is_what_a_person_means_however_long_ago_it_was_reported(tmp_path):
+    good = scenes.part(8)
+    bad = scenes.spoiled(good, "dirty", 8)[0]
+    goldens = Goldens(tmp_path / "golden")
+    goldens.add("rack_7", good)
+    inspector = Inspector(
+        goldens,
+        Store(tmp_path / "store", 10**8, 1e12),
+        POLICY,
+        TEMPLATE,
+        min_pictures=2,
+        forget_s=3000.0,
+        window_s=60.0,
+    )
+    changes = [c for at in (0.0, 1.0, 2.0, 1000.0) for c in inspector.look(bad, "rack_7", None, at).changes]
+    assert len(changes) == 1 and changes[0].report.evidence
+    joined = inspector.told(spoken("it is dirty here", "dirty", 1030.0))
+    assert joined.report.report_id == changes[0].report.report_id and joined.dismissed is not None
+    assert inspector.told(spoken("it is dirty here", "dirty", 2000.0)).dismissed is None
+    assert inspector.look(bad, "rack_6", None, 2001.0).problem and inspector.look(bad, "", None, 2002.0).problem
 
 
 @pytest.mark.parametrize(

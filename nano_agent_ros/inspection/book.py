@@ -111,6 +111,12 @@ class ReportBook:
         change = self._change(self._judged(joined))
         return replace(change, dismissed=dismissed)
 
+    def still_there(self, report_id: UUID, now: float) -> None:
+        """Note that a camera sees what it has reported; nothing follows from that."""
+        report = self.reports.get(report_id)
+        if report is not None:
+            self.reports[report_id] = replace(report, last_seen=max(report.last_seen, now))
+
     def keep(self, report: Report) -> None:
         """Note a report's new state, such as its evidence."""
         self.reports[report.report_id] = report
@@ -154,7 +160,7 @@ class ReportBook:
             r
             for r in self.reports.values()
             if r.standing
-            and r.source is Source.VISION
+            and r.source is not Source.SPOKEN
             and r.location_id == report.location_id != ""
             and abs(report.first_seen - r.last_seen) <= self._window_s
             and _alike(report.defect_type, r.defect_type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from nano_agent_ros.inspection.book import Change, ReportBook, Spoken
 from nano_agent_ros.inspection.detector import Detector, Settings
@@ -55,6 +56,7 @@ class Inspector:
         self._book = ReportBook(policy, describe, window_s, store.reports)
         self._by_comparison = Tracker(min_pictures, forget_s=forget_s)
         self._by_detector = Tracker(min_pictures, forget_s=forget_s)
+        self._reported_as: dict[tuple[Tracker, int], UUID] = {}
         self._location: str | None = None
         self._detector: Detector | None = None
         self._detector_of: tuple[str, Stamp] | None = None
@@ -70,16 +72,14 @@ class Inspector:
         inspection = detector.inspect(frame)
         if inspection.problem:
             return Looked(problem=inspection.problem)
-        seen = self._by_comparison.update(inspection.findings, now)
-        return Looked(tuple(self._reported(s, frame, location, pose, now) for s in seen))
+        return Looked(self._merged(self._by_comparison, inspection.findings, frame, location, pose, now))
 
     def detected(
         self, findings: Sequence[Finding], frame: Frame | None, location: str, pose: Pose | None, now: float
     ) -> tuple[Change, ...]:
         """Take what another detector found; `frame` is the picture that it belongs to, if there is one."""
         self._arrive(location)
-        seen = self._by_detector.update(findings, now)
-        return tuple(self._reported(s, frame, location, pose, now) for s in seen)
+        return self._merged(self._by_detector, findings, frame, location, pose, now)
 
     def told(self, spoken: Spoken) -> Change | None:
         """Take what a person reported; None if it was known."""
@@ -89,6 +89,26 @@ class Inspector:
         for report in filter(None, (change.report, change.dismissed)):
             self._keep(report)
         return change
+
+    def _merged(
+        self,
+        tracker: Tracker,
+        findings: Sequence[Finding],
+        frame: Frame | None,
+        location: str,
+        pose: Pose | None,
+        now: float,
+    ) -> tuple[Change, ...]:
+        """Take the findings of a picture; reports of what has become certain with it."""
+        changes = []
+        for seen in tracker.update(findings, now):
+            change = self._reported(seen, frame, location, pose, now)
+            self._reported_as[tracker, seen.key] = change.report.report_id
+            changes.append(change)
+        for key in tracker.present:
+            self._book.still_there(self._reported_as[tracker, key], now)
+        self._reported_as = {each: r for each, r in self._reported_as.items() if each[0].knows(each[1])}
+        return tuple(changes)
 
     def _reported(self, seen: Seen, frame: Frame | None, location: str, pose: Pose | None, now: float) -> Change:
         change = self._book.seen(seen, location, pose, now)

@@ -12,8 +12,12 @@ MARGIN = 8.0  # pixels: the box of a thin scratch is allowed to tremble
 
 @dataclass(frozen=True)
 class Seen:
-    """A finding that was there in `pictures` pictures. Its candidates are the mean of what each picture spoke for."""
+    """A finding that was there in `pictures` pictures. Its candidates are the mean of what each picture spoke for.
 
+    `key` stands for it as long as it stays.
+    """
+
+    key: int
     finding: Finding
     pictures: int
     first_s: float
@@ -22,6 +26,7 @@ class Seen:
 
 @dataclass
 class _Track:
+    key: int
     finding: Finding
     first_s: float
     last_s: float
@@ -38,7 +43,7 @@ class _Track:
         ranked = tuple(Candidate(n, round(c, 3)) for n, c in sorted(means.items(), key=lambda item: -item[1]))
         f = self.finding
         merged = Finding(f.box, f.anchor, f.place, ranked, f.area, f.shape)
-        return Seen(merged, self.pictures, self.first_s, self.last_s)
+        return Seen(self.key, merged, self.pictures, self.first_s, self.last_s)
 
 
 class Tracker:
@@ -51,6 +56,8 @@ class Tracker:
         """
         self._min_pictures, self._min_iou, self._forget_s = min_pictures, min_iou, forget_s
         self._tracks: list[_Track] = []
+        self._begun = 0
+        self.present: tuple[int, ...] = ()  # keys of what is certain and was there in the last picture
 
     def update(self, findings: Sequence[Finding], now_s: float) -> list[Seen]:
         """Take the findings of one picture; return those that are now certain, each once."""
@@ -60,7 +67,8 @@ class Tracker:
         for finding in sorted(findings, key=lambda f: -f.area):
             track = self._closest(finding, free)
             if track is None:
-                track = _Track(finding, now_s, now_s)
+                self._begun += 1
+                track = _Track(self._begun, finding, now_s, now_s)
                 self._tracks.append(track)
             else:
                 free.remove(track)
@@ -69,11 +77,17 @@ class Tracker:
             if not track.confirmed and track.pictures >= self._min_pictures:
                 track.confirmed = True
                 confirmed.append(track.seen())
+        self.present = tuple(t.key for t in self._tracks if t.confirmed and t.last_s == now_s)
         return confirmed
+
+    def knows(self, key: int) -> bool:
+        """Whether it is not forgotten yet."""
+        return any(track.key == key for track in self._tracks)
 
     def clear(self) -> None:
         """Forget everything, as when the robot has moved to another place."""
         self._tracks.clear()
+        self.present = ()
 
     def _closest(self, finding: Finding, tracks: Sequence[_Track]) -> _Track | None:
         box = finding.anchor.grown(MARGIN)

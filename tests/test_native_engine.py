@@ -29,13 +29,7 @@ each_config = pytest.mark.parametrize("config", CONFIGS)
 MOST_PENDING = 128
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On networks this small PyTorch's threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

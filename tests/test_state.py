@@ -36,13 +36,7 @@ LARGEST, TYPICAL = 1e-2, 5e-4
 VOCABULARY = 133  # ids that every configuration has
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On networks this small PyTorch's threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .panel_scales import PANEL_ROWS, read_scales, write_scales
+
 GROUP = 64
-PANEL_ROWS = 16
 PANEL_BYTES = 544
 _NIBBLE_BYTES = 512
 DIVISORS = (8.0, 7.0, 7.5, 6.5, 8.5, 9.0, 9.5, 10.0, 11.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
@@ -129,14 +130,11 @@ def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
     panels, groups = -(-rows // PANEL_ROWS), cols // GROUP
     stored = np.full((panels * PANEL_ROWS, cols), 8, dtype=np.uint8)
     stored[:rows] = q.view(np.uint8) + np.uint8(8)
-    stored_scales = np.zeros((panels * PANEL_ROWS, groups), dtype="<f2")
-    stored_scales[:rows] = scales
     halves = stored.view(np.uint32).reshape(panels, PANEL_ROWS, groups, 8, 2)  # [panel, n, group, j, half], k in one
     pairs = halves[..., 0] | halves[..., 1] << np.uint32(4)
     packed = np.empty((panels, groups, PANEL_BYTES), dtype=np.uint8)
     packed[:, :, :_NIBBLE_BYTES].view(np.uint32).reshape(panels, groups, 8, PANEL_ROWS)[:] = pairs.transpose(0, 2, 3, 1)
-    by_group = np.ascontiguousarray(stored_scales.reshape(panels, PANEL_ROWS, groups).transpose(0, 2, 1))
-    packed[:, :, _NIBBLE_BYTES:] = by_group.view(np.uint8).reshape(panels, groups, 2 * PANEL_ROWS)
+    write_scales(packed, scales)
     return packed
 
 
@@ -149,6 +147,4 @@ def unpack_panels(packed: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray
     stored[..., 1] = (pairs >> np.uint32(4) & np.uint32(0x0F0F0F0F)).transpose(0, 3, 1, 2)
     q = stored.view(np.int8).reshape(panels * PANEL_ROWS, groups * GROUP)
     q -= 8
-    by_group = np.ascontiguousarray(packed[:, :, _NIBBLE_BYTES:]).view("<f2")
-    scales = by_group.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
-    return q[:rows], scales[:rows].astype(np.float16)
+    return q[:rows], read_scales(packed, rows)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .int4 import GROUP, PANEL_ROWS, QuantizeError
+from .panel_scales import read_scales, write_scales
 
 BLOCK_BYTES = 1056
 _VALUE_BYTES = 1024
@@ -78,14 +79,11 @@ def pack_panels(q: np.ndarray, scales: np.ndarray) -> np.ndarray:
     panels, groups = -(-rows // PANEL_ROWS), cols // GROUP
     stored = np.full((panels * PANEL_ROWS, cols), 128, dtype=np.uint8)
     stored[:rows] = q.view(np.uint8) ^ 128  # q + 128
-    stored_scales = np.zeros((panels * PANEL_ROWS, groups), dtype="<f2")
-    stored_scales[:rows] = scales
     quads = stored.view(np.uint32).reshape(panels, PANEL_ROWS, groups, 16)  # [panel, n, group, j], k in one
     by_group = np.ascontiguousarray(quads.transpose(0, 2, 3, 1)).view(np.uint8)
     packed = np.empty((panels, groups, BLOCK_BYTES), dtype=np.uint8)
     packed[:, :, :_VALUE_BYTES] = by_group.reshape(panels, groups, _VALUE_BYTES)
-    scales_by_group = np.ascontiguousarray(stored_scales.reshape(panels, PANEL_ROWS, groups).transpose(0, 2, 1))
-    packed[:, :, _VALUE_BYTES:] = scales_by_group.view(np.uint8).reshape(panels, groups, 2 * PANEL_ROWS)
+    write_scales(packed, scales)
     return packed
 
 
@@ -95,6 +93,4 @@ def unpack_panels(packed: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray
     quads = packed[:, :, :_VALUE_BYTES].view(np.uint32).reshape(panels, groups, 16, PANEL_ROWS)  # k = 0..3 in one
     stored = np.ascontiguousarray(quads.transpose(0, 3, 1, 2))
     q = (stored.view(np.uint8) ^ 128).view(np.int8).reshape(panels * PANEL_ROWS, groups * GROUP)
-    by_group = np.ascontiguousarray(packed[:, :, _VALUE_BYTES:]).view("<f2")
-    scales = by_group.transpose(0, 2, 1).reshape(panels * PANEL_ROWS, groups)
-    return q[:rows], scales[:rows].astype(np.float16)
+    return q[:rows], read_scales(packed, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -79,13 +80,13 @@ class Direct(BackEnd):
 class Rig:
     """An executor over a simulated robot, and a clock."""
 
-    def __init__(self, policy: Policy | None = None, holds: bool = True, **chosen: object) -> None:
+    def __init__(self, policy: Policy | None = None, holds: bool = True, site: Site = SITE, **chosen: object) -> None:
         self.now = 1000.0
         self.told: list[Status] = []
         self.alarms: list[str] = []
         self.back_end = Direct(lambda report: self.executor.post(report), holds)
         self.executor = Executor(
-            Gate(policy or Policy.load(), SITE), self.back_end, self.told.append, Settings(**chosen), self.alarms.append
+            Gate(policy or Policy.load(), site), self.back_end, self.told.append, Settings(**chosen), self.alarms.append
         )
         self.look()
 
@@ -146,8 +147,8 @@ def test_a_way_is_judged_from_where_the_step_before_leads():
         }
     )
     for distance, state in ((0.5, State.WAITING), (2.0, State.REJECTED)):
-        rig, plan = Rig(), uuid4()
-        rig.executor.gate = Gate(Policy.load({"skills": skills}), site)
+        plan = uuid4()
+        rig = Rig(Policy.load({"skills": skills}), site=site)
         rig.executor.robot = RobotView(Pose(0, 0, 0), rig.now)
         rig.send("navigate_to", plan, 0, 2, location="b")
         move = rig.send("move", plan, 1, 2, direction="forward", distance=distance)
@@ -299,6 +300,46 @@ def test_a_new_plan_waits_replaces_or_is_refused(chosen, sent, first, second):
         assert rig.last(after).state is State.FINISHED
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_resume_that_comes_before_the_robot_holds_is_not_lost(holds):
+    rig, plan = Rig(holds=holds), uuid4()
+    drive = rig.send("navigate_to", location="aisle_1")
+    rig.send("pause", plan, 0, 2)
+    after = rig.send("navigate_to", plan, 1, 2, location="aisle_2")
+    resume = rig.send("resume")
+    rig.run(60)
+    assert [rig.last(o).state for o in (drive, after, resume)] == [State.FINISHED] * 3
+
+
+def test_a_plan_that_begins_with_a_cancel_takes_its_place():
+    rig, plan = Rig(), uuid4()
+    before = rig.send("navigate_to", location="rack_7")
+    rig.run(2)
+    cancel = rig.send("cancel", plan, 0, 2)
+    assert rig.last(cancel).state is State.FINISHED and rig.last(before).state is State.CANCELED  # without the rest
+    after = rig.send("navigate_to", plan, 1, 2, location="dock_1")
+    rig.run(40)
+    assert [rig.last(o).state for o in (before, cancel, after)] == [State.CANCELED, State.FINISHED, State.FINISHED]
+
+
+def test_a_plan_whose_resume_finds_nothing_is_not_done():
+    rig, plan = Rig(), uuid4()
+    resume = rig.send("resume", plan, 0, 2)
+    after = rig.send("navigate_to", plan, 1, 2, location="dock_1")
+    rig.run(5)
+    assert [rig.last(o).state for o in (resume, after)] == [State.FAILED, State.CANCELED] and not rig.back_end.begun
+
+
+def test_a_stop_stops_whatever_else_is_wrong_with_it():
+    for wrong in ({"action_id": UUID(int=0)}, {"step": 3}, {"step_count": 0}, {"stamp_s": math.nan}, {"source": "/x"}):
+        rig = Rig()
+        drive = rig.send("navigate_to", location="rack_7")
+        rig.run(2)
+        rig.executor.receive(replace(Order(uuid4(), uuid4(), "stop"), **wrong), rig.now)
+        rig.run(1)
+        assert rig.executor.gate.stopped and rig.last(drive).state is State.CANCELED
+
+
 def test_a_speed_that_is_set_alone_counts_at_once():
     rig = Rig()
     drive = rig.send("navigate_to", location="rack_7")
@@ -378,11 +419,16 @@ class AnyDay(RuleBasedStateMachine):
         arguments = {"move": {"direction": "left"}, "say": {"text": "x"}, "lift": {}}.get(skill, {"location": place})
         self.sent(self.rig.send(skill, **arguments))
 
-    @rule(places=st.lists(st.sampled_from(["aisle_1", "dock_2", "rack_6"]), min_size=2, max_size=3))
-    def plan(self, places: list[str]) -> None:
-        plan = uuid4()
-        for i, place in enumerate(places):
-            self.sent(self.rig.send("navigate_to", plan, i, len(places), location=place))
+    @rule(
+        first=st.sampled_from(["", "", "cancel", "pause", "resume"]),
+        places=st.lists(st.sampled_from(["aisle_1", "dock_2", "rack_6"]), min_size=1, max_size=3),
+        last=st.sampled_from(["", "", "cancel", "pause"]),
+    )
+    def plan(self, first: str, places: list[str], last: str) -> None:
+        plan, steps = uuid4(), [step for step in (first, *places, last) if step]
+        for i, step in enumerate(steps):
+            arguments = {"location": step} if step in places else {}
+            self.sent(self.rig.send("navigate_to" if arguments else step, plan, i, len(steps), **arguments))
 
     @rule(skill=st.sampled_from(["stop", "cancel", "pause", "resume", "resume"]))
     def control(self, skill: str) -> None:
@@ -418,13 +464,16 @@ class AnyDay(RuleBasedStateMachine):
         assert len(ended) == len(set(ended)) and not self.rig.alarms
 
     def teardown(self) -> None:
-        self.rig.send("resume")
-        self.rig.run(400, 1.0)
+        for _ in range(30):  # a plan may end with a pause, and hold up the next
+            self.rig.send("resume")
+            self.rig.run(60, 1.0)
+            if not self.rig.executor.busy:
+                break
         assert all(self.rig.last(order).state.final for order in self.orders if self.rig.last(order))
-        assert not self.rig.executor.busy or self.rig.executor.paused
+        assert not self.rig.executor.busy and not self.rig.executor.paused
 
 
 AnyDay.TestCase.settings = settings(
-    deadline=None, max_examples=25, stateful_step_count=25, suppress_health_check=list(HealthCheck)
+    deadline=None, max_examples=60, stateful_step_count=25, suppress_health_check=list(HealthCheck)
 )
 test_whatever_is_said_stops_hold_and_every_action_ends = AnyDay.TestCase

@@ -227,11 +227,17 @@ class AgentNode(ManagedNode):
         elif self._stopped(thinking) and self._settings["release_by_voice"] and is_release(message.text):
             self._release(thinking)
             self._out.say(key, Kind.ACKNOWLEDGE, "All right, I can move again.")
-        elif self._robot.asking and (is_yes(message.text) or is_no(message.text)):
-            self._robot.confirm(is_yes(message.text))
-            self._out.say(key, Kind.ACKNOWLEDGE, "Okay." if is_yes(message.text) else "All right, I won't.")
+        elif reply := self._answered(message.text):
+            self._out.say(key, Kind.ACKNOWLEDGE, reply)
         elif thinking.submit(utterance) is None:
             self._out.say(key, Kind.REFUSE, "I am still busy with what you said before. Please wait a moment.")
+
+    def _answered(self, text: str) -> str:
+        """Pass on a yes or a no that the executor waits for; returns what to say, empty if it was none."""
+        if not self._robot.asking or not (is_yes(text) or is_no(text)):
+            return ""
+        self._robot.confirm(is_yes(text))
+        return "Okay." if is_yes(text) else "All right, I won't."
 
     def _heard_before(self, key: UUID) -> bool:
         if key == NIL:
@@ -311,6 +317,8 @@ class AgentNode(ManagedNode):
         if is_stop(request.text, self._settings["robot_names"]):
             self._stop(thinking, key)
             return self._answer(response, key, Outcome(Kind.ACKNOWLEDGE, STOPPED, 0))
+        if reply := self._answered(request.text):
+            return self._answer(response, key, Outcome(Kind.ACKNOWLEDGE, reply, 0))
         facts = arguments_of(request.facts)
         future = thinking.submit(Utterance(key, request.text, 1.0, self._now(), facts=facts))
         if future is None:

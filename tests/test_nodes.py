@@ -394,6 +394,18 @@ def test_the_robot_refuses_what_it_must_not_do(bench):
     assert statuses[-1].error_code == ActionStatus.ERROR_NOT_CONFIRMED
 
 
+def test_a_typed_yes_answers_the_executors_question(bench):
+    statuses = bench.watch(ActionStatus, "status", qos.STATUS)
+    add_robot(bench)
+    add_agent(bench)
+    unconfirmed = robot_action(bench, "wait", duration="1")
+    unconfirmed.requires_confirmation = True
+    bench.publish("action", unconfirmed, qos.COMMAND)
+    wait_for(lambda: State.AWAITING_CONFIRMATION in states_of(statuses, unconfirmed), "the question")
+    wait_for(lambda: bench.call(Ask, "ask", Ask.Request(text="yes")).reply.text == "Okay.", "the yes")
+    wait_for(lambda: State.FINISHED in states_of(statuses, unconfirmed), "the end of what was agreed to")
+
+
 def test_a_stop_reaches_the_robot_without_the_agent(bench):
     statuses = bench.watch(ActionStatus, "status", qos.STATUS)
     add_robot(bench)

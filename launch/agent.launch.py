@@ -29,6 +29,8 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes, such as robot1"),
     "safety": ("", "Safety policy: what the robot may do; empty: what the parameter file says"),
     "use_sim_robot": ("true", "Start the simulated robot; false if the executor has a real one"),
+    "use_inspector": ("false", "Start the inspector too: camera pictures to defect reports (docs/inspection.md)"),
+    "use_recorder": ("false", "Start the recorder too: logs for Foxglove and replay (docs/recording.md)"),
     "autostart": ("true", "The nodes configure and activate themselves; false if something else manages them"),
     "use_respawn": ("true", "Start a node again whose process ended"),
     "log_level": ("info", "Least severity that is logged: debug, info, warn or error"),
@@ -38,6 +40,8 @@ ARGUMENTS = {
 CHOICES = {
     "audio_source": ["", "mic", "wav", "none"],
     "use_sim_robot": ["true", "false"],
+    "use_inspector": ["true", "false"],
+    "use_recorder": ["true", "false"],
     "autostart": ["true", "false"],
     "use_respawn": ["true", "false"],
     "log_level": ["debug", "info", "warn", "error", "fatal"],
@@ -54,7 +58,10 @@ PARAMETERS = {
     "agent": {"model": "model", "engine": "engine", "skills": "skills", "site": "site"},
     "executor": {"site": "site", "safety": "safety"},
     "sim_robot": {"site": "site"},
+    "inspector": {"model": "model", "skills": "skills", "site": "site"},
+    "recorder": {"skills": "skills", "site": "site"},
 }
+OPTIONAL = {"sim_robot": "use_sim_robot", "inspector": "use_inspector", "recorder": "use_recorder"}
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
@@ -79,7 +86,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             respawn_delay=RESPAWN_DELAY_S,
         )
         for name, parameters in PARAMETERS.items()
-        if name != "sim_robot" or given["use_sim_robot"] == "true"
+        if name not in OPTIONAL or given[OPTIONAL[name]] == "true"
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class Agent:
         builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
         self._dialect = builder.dialect
         grammar = reply_grammar(skills, site, tokenizer.added, self._dialect, *builder.around)
+        self.grammar_digest = sha256(grammar.encode()).hexdigest()
         self._decoder = Decoder(tokenizer, grammar, model.engine.vocab_size, builder.eos_id, self._dialect, thinking)
         self._guesser = Guesser(self._dialect, skills, site, builder.written, tokenizer.decode, guess)
         prefix = builder.prefix()

@@ -203,6 +203,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="microphone: index or part of its name (default: the system's)")
     parser.add_argument("--wav", type=Path, help="sound file; implies --audio-source wav")
     parser.add_argument("--no-sim-robot", action="store_true", help="the executor has a real robot (see back_ends)")
+    parser.add_argument("--inspect", action="store_true", help="start the inspector too (docs/inspection.md)")
+    parser.add_argument("--record", action="store_true", help="start the recorder too (docs/recording.md)")
     parser.add_argument("--safety", type=Path, help="safety policy (default: config/safety.yaml)")
 
 
@@ -223,6 +225,10 @@ def nodes_of(args: argparse.Namespace) -> list[NodeProcess]:
     nodes.append(NodeProcess("executor", _given({"site": site, "safety": safety})))
     if not args.no_sim_robot:
         nodes.append(NodeProcess("sim_robot", _given({"site": site})))
+    if getattr(args, "inspect", False):
+        nodes.append(NodeProcess("inspector", _given({"site": site, "skills": args.skills, "model": args.model})))
+    if getattr(args, "record", False):
+        nodes.append(NodeProcess("recorder", _given({"site": site, "skills": args.skills})))
     return nodes
 
 
@@ -237,7 +243,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             with Graph(nodes_of(args), args.namespace, args.params_file, args.log_level) as graph:
                 graph.configure()
-                graph.activate(*(n for n in ("sim_robot", "executor", "agent", "listener") if n in graph.processes))
+                order = ("recorder", "inspector", "sim_robot", "executor", "agent", "listener")
+                graph.activate(*(n for n in order if n in graph.processes))
                 say(f"up in {graph.namespace}: {', '.join(graph.processes)}; Ctrl-C ends them")
                 keyboard = Keyboard(graph)
                 while graph.running:

@@ -25,6 +25,7 @@ from nano_agent_ros import cli
 from nano_agent_ros.agent import Agent, Model, Turn
 from nano_agent_ros.msg import AgentState, DefectReport, Reply, RobotAction, Transcript, TurnRecord
 from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes.agent import AgentNode
 from nano_agent_ros.nodes.conversions import argument_messages, uuid_message
 from nano_agent_ros.nodes.lifecycle import ERROR
 from nano_agent_ros.nodes.recorder import PARAMETERS, TOPICS, RecorderNode
@@ -36,6 +37,7 @@ from nano_agent_ros.recording.mcap_files import Entry, LogError, McapFile, Recor
 from nano_agent_ros.recording.replay import Compared, replay, turns_of
 from nano_agent_ros.resources import default_skills, find
 from nano_agent_ros.skills import Site, Skills
+from nano_agent_ros.srv import Ask
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL, SKILLS = Model.open(), Skills.load(default_skills())
@@ -394,6 +396,25 @@ def test_the_recorder_keeps_what_is_published_and_it_runs_again(bench, tmp_path,
     assert set(back.attachments) == {"skills.yaml", "site.yaml"}
     assert cli.main(["replay", str(path)]) == 0
     assert f"{len(TALK)} turns, {len(TALK)} run again, 0 differ" in capsys.readouterr().out
+
+
+def test_what_is_said_to_the_agent_is_recorded_and_runs_again(bench, tmp_path, capsys):
+    replies = bench.watch(Reply, "reply", qos.COMMAND)
+    node = bench.add(RecorderNode, record_dir=str(tmp_path), flush_s=0.1)
+    bench.add(AgentNode, keep_state=False)
+    said = ("go to dock 3", "how is your battery", "and then to aisle two")
+    for number, text in enumerate(said, 1):
+        facts = argument_messages({"battery": 60 - number})
+        assert bench.call(Ask, "ask", Ask.Request(text=text, facts=facts)).success
+        wait_for(lambda number=number: len(replies) == number, "the reply")
+    wait_for(lambda: node._written >= 2 * len(said), "the messages")
+    bench.remove(node)
+    (path,) = tmp_path.glob("*.mcap")
+    turns = turns_of([read(path)])
+    assert [turn.text for turn in turns] == list(said) and turns[1].facts["battery"] == 58
+    assert len({turn.grammar for turn in turns}) == 1 and len(turns[0].grammar) == 64
+    assert cli.main(["replay", str(path)]) == 0
+    assert "3 turns, 3 run again, 0 differ" in capsys.readouterr().out
 
 
 def test_a_recorder_that_cannot_write_says_so_and_stays(bench, tmp_path):

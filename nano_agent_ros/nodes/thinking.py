@@ -165,17 +165,18 @@ class Thinking:
         began = time.monotonic()
         self._changed()
         try:
+            facts = {**self._facts(), **(utterance.facts or {})}
             if self.stale(utterance):
                 return self.refuse_stale(utterance)
             if takes_back and self._wants_no_more(utterance):
                 outcome = Outcome(Kind.ACKNOWLEDGE, LEFT, ticket)
             else:
-                facts = {**self._facts(), **(utterance.facts or {})}
                 outcome = self.dialogue.hear(utterance.text, utterance.confidence, facts, ticket)
             outcome = self._publish(utterance, outcome)
             turn_s = time.monotonic() - began
             self._out.conversation(self.dialogue.agent)
             self._out.account(outcome, utterance.transcription_s, turn_s)
+            self._out.turn(self.dialogue.agent, self.dialogue.session, utterance.key, facts, outcome)
             self.failure = ""
             self._log(utterance, outcome, turn_s)
             return outcome

@@ -53,7 +53,7 @@ def turn_message(agent: Agent, session: UUID, utterance: UUID, facts: Facts, tur
         prompt_tokens=prompt,
         prompt_digest=digest(turn.fed[:prompt]),
         configuration_digest=agent.identity,
-        grammar_digest=getattr(agent, "grammar_digest", ""),
+        grammar_digest=agent.grammar_digest,
         timings=[Parameter(name, value=float(s)).to_parameter_msg() for name, s in turn.timings.items()],
     )
 

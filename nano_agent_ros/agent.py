@@ -29,12 +29,13 @@ from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
 from nano_agent_ros.resources import default_model, default_skills
 from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, checked
+from nano_agent_ros.skills.handles import Handles
 from nano_agent_ros.state import PrefixCache, identity
 from nano_agent_ros.turn import Clock, Turn
 
 AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
-MIN_CONFIDENCE = 0.4  # of an action with a risk; chosen on generated held-out talk
+MIN_CONFIDENCE = 0.5  # of an action with a risk: below it, it is more often wrong than right
 UNSURE = "I'm not sure I understood. Please say it another way."
 CALLED_OFF = "That was called off."
 
@@ -99,12 +100,14 @@ class Agent:
         self.keep_cut_turns = keep_cut_turns
         self.engine = model.engine
         tokenizer = model.tokenizer
-        builder = self._builder = PromptBuilder(tokenizer, model.template, skills, site, thinking > 0)
+        self._handles = Handles.make(site)
+        seen = self._handles.site
+        builder = self._builder = PromptBuilder(tokenizer, model.template, skills, seen, thinking > 0)
         self._dialect = builder.dialect
-        grammar = reply_grammar(skills, site, tokenizer.added, self._dialect, *builder.around)
+        grammar = reply_grammar(skills, seen, tokenizer.added, self._dialect, *builder.around)
         self.grammar_digest = sha256(grammar.encode()).hexdigest()
         self._decoder = Decoder(tokenizer, grammar, model.engine.vocab_size, builder.eos_id, self._dialect, thinking)
-        self._guesser = Guesser(self._dialect, skills, site, builder.written, tokenizer.decode, guess)
+        self._guesser = Guesser(self._dialect, skills, seen, builder.written, tokenizer.decode, guess)
         prefix = builder.prefix()
         self.identity = identity(self.engine, prefix)
         self._start = (cache or PrefixCache.none()).state(self.engine, prefix)
@@ -176,7 +179,7 @@ class Agent:
         The conversation does not change. Text that is no command is passed over. An engine that fails raises
         EngineError, and nothing is anticipated.
         """
-        changed, first = self._changed(facts), self.turns == 0
+        changed, first = self._handles.facts(self._changed(facts)), self.turns == 0
         try:
             words = clean(text)
             tokens = self._builder.turn(words, changed, first)
@@ -209,11 +212,12 @@ class Agent:
         changed = self._changed(facts)
         try:
             words = clean(text)
-            prompt = self._builder.turn(words, changed, first=self.turns == 0)
+            prompt = self._builder.turn(words, self._handles.facts(changed), first=self.turns == 0)
         except PromptError as error:
             return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0}, ())
         clock.lap("prompt")
-        earlier = " ".join([*self._spoken, *(str(v) for v in {**self._facts, **changed}.values())])
+        told = self._handles.facts({**self._facts, **changed})
+        earlier = " ".join([*self._spoken, *map(str, told.values())])
         try:
             turn, state = self._reply(words, earlier, prompt, cancelled or _never, clock)
         except Interrupted as cut:
@@ -269,7 +273,9 @@ class Agent:
             kind, spoken = _kind(reply)
             if kind == "act":
                 calls = [replace(call, confidence=self._confidence(call.confidence)) for call in reply.calls]
-                actions = tuple(checked(call, self.skills, self.site, words, earlier) for call in calls)
+                seen = self._handles.site
+                actions = tuple(checked(call, self.skills, seen, words, earlier) for call in calls)
+                actions = tuple(self._handles.action(a, self.skills[a.skill]) for a in actions)
             said, decoded = reply.text, reply.tokens
             if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()

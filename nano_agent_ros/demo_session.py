@@ -184,7 +184,7 @@ class Session:
         said.answered, said.kind, said.reply = True, KINDS.get(message.kind, "?"), message.text
         took_ms = (time.monotonic() - said.received) * 1e3
         took = "" if said.acts or said.defects else f"  agent {took_ms:.0f} ms"
-        self._event("reply", f'{said.kind}{f": {message.text}" if message.text else ""}{took}')
+        self._event("reply", f"{said.kind}{f': {message.text}' if message.text else ''}{took}")
 
     def _on_status(self, message: ActionStatus) -> None:
         key = uuid_of(message.action_id)

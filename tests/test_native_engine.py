@@ -209,7 +209,10 @@ def test_threads_can_be_bound_to_processors(artifacts):
         engine = NativeEngine(artifacts["no conv bias"], threads=2, pin=pin)
         (worker,) = set(os.listdir("/proc/self/task")) - before
         assert np.array_equal(engine.extend(engine.new_state(), tokens), expected)
-        assert len(os.sched_getaffinity(int(worker))) == 1
+        deadline = time.monotonic() + 60  # a worker that has had nothing to do yet may not have begun
+        while len(os.sched_getaffinity(int(worker))) != 1:
+            assert time.monotonic() < deadline, "the worker is not bound"
+            time.sleep(0.01)
         assert os.sched_getaffinity(0) == allowed
 
 

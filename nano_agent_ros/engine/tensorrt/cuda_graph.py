@@ -28,9 +28,7 @@ class CudaGraph:
             self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         self._executable = ctypes.c_void_p()
         try:
-            self._call(
-                "cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0)
-            )
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
         finally:
             self._call("cuGraphDestroy", graph)
 

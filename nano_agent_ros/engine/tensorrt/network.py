@@ -29,15 +29,11 @@ def step(ops: Ops, bindings: Bindings, inputs: Mapping[str, Tensor]) -> dict[str
         u = ops.half(rms_norm(ops, x, ops.parameter(f"{stem}.norm.weight"), config.layer_norm_epsilon))
         if kind == MAMBA:
             ssm, conv = f"{layer}.ssm", f"{layer}.conv"
-            y, recorded, new_ssm, new_conv = mamba(
-                ops, config, f"{stem}.mixer", order, u, inputs[ssm], inputs[conv]
-            )
+            y, recorded, new_ssm, new_conv = mamba(ops, config, f"{stem}.mixer", order, u, inputs[ssm], inputs[conv])
             outputs |= {following(ssm): new_ssm, following(conv): new_conv, f"{layer}.recorded": recorded}
         elif kind == ATTENTION:
             keys, values = f"{layer}.keys", f"{layer}.values"
-            y, own_keys, own_values = attention(
-                ops, config, f"{stem}.mixer", visible, u, inputs[keys], inputs[values]
-            )
+            y, own_keys, own_values = attention(ops, config, f"{stem}.mixer", visible, u, inputs[keys], inputs[values])
             outputs |= {f"{keys}.fresh": own_keys, f"{values}.fresh": own_values}
         else:
             y = mlp(ops, f"{stem}.mixer", u)

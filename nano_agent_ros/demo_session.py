@@ -163,7 +163,8 @@ class Session:
     def _on_defect(self, message: DefectReport) -> None:
         where = " ".join(filter(None, (message.location_id, message.object_id))) or "place unknown"
         defect = f"{message.defect_type} at {where}"
-        said = self._said_now()
+        # Its description is what was said; the reply, on a topic of its own, may have come first.
+        said = next((s for s in reversed(self._said.values()) if s.text == message.description), self._said_now())
         if said is None:
             return
         said.defects.append(defect)

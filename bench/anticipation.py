@@ -7,7 +7,7 @@ The commands of bench.command_latency are heard four times over: with nothing re
 partial transcripts agree on, one of them a second (the last two words are then still open); with those words but a
 fact that changes at the end, which makes them worthless; and with the whole text, as it is known in the pause that ends
 an utterance. Every way must give the same replies, or the benchmark fails. What is read ahead is read while somebody
-speaks; it is shown beside. Transcription is not part of this: bench.speech has it.
+speaks; it is shown beside. Transcription is not part of this.
 """
 
 from __future__ import annotations

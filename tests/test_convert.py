@@ -339,6 +339,7 @@ def test_interrupting_the_command_says_how_to_go_on(checkpoint, tmp_path):
         [sys.executable, "-c", script, str(checkpoint), str(tmp_path / "out")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a job in the background ignores it
     )
     assert process.stdout is not None and process.stdout.readline()
     process.send_signal(signal.SIGINT)

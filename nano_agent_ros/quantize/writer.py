@@ -185,9 +185,15 @@ def stored_rows(t: ArtifactTensor, values: np.ndarray, group_size: int = GROUP) 
     return quantize(values, 4 if t.kind == INT4 else 8, group_size).pack()
 
 
+CARD = "README.md"
+
+
 def write_manifest(folder: Path, tensors: Sequence[ArtifactTensor], quantization: Mapping[str, Any]) -> str:
-    """Write manifest.json for the files that lie in the folder; return the model digest."""
-    paths = sorted(p for p in folder.iterdir() if p.name != MANIFEST and not p.name.startswith("."))
+    """Write manifest.json for the files that lie in the folder; return the model digest.
+
+    The model card is not among those that are checked: figures are written into it once the model is there.
+    """
+    paths = sorted(p for p in folder.iterdir() if p.name not in (MANIFEST, CARD) and not p.name.startswith("."))
     files = {p.name: {"nbytes": p.stat().st_size, "sha256": sha256(p)} for p in paths}
     table = [asdict(t) for t in tensors]
     digest = model_digest(files, table, quantization)

@@ -61,16 +61,13 @@ def test_unfinished_words_stop_only_if_nothing_that_follows_could_change_it() ->
     assert stops_already("Stop, stop", ["robot"], settled=False)
     assert stops_already("Robot stop you will hit", ["robot"], settled=False)
     assert stops_already("Stop.", ["robot"], settled=True)
-    for text in ("Stop.", "stop at", "Stop the", "Robot, stop", "halt"):
+    for text in ("Stop.", "stop at", "Stop the", "Robot, stop", "halt", "stop that", "ok stop it"):
         assert not stops_already(text, ["robot"], settled=False), text
     assert not stops_already("Stop at", ["robot"], settled=True)
 
 
 def test_no_beginning_of_a_sentence_that_is_no_stop_stops() -> None:
-    """Of all sentences of the evaluation, cut after any word or within one, at most one in five hundred.
-
-    One such is "ok stop it voboo", said to a person of that name: a stop too many is the safe side.
-    """
+    """Of all sentences of the evaluation, cut after any word; cut within a word, at most one in a thousand."""
     said = {
         turn["say"]
         for path in (ROOT / "eval").glob("*.jsonl")
@@ -83,11 +80,10 @@ def test_no_beginning_of_a_sentence_that_is_no_stop_stops() -> None:
     for text in said:
         words = text.split()
         for count in range(1, len(words) + 1):
-            if stops_already(" ".join(words[:count]), ["robot"], settled=False):
-                cut.append(text)
+            assert not stops_already(" ".join(words[:count]), ["robot"], settled=False), text
             parts = [words[count - 1][:size] for size in range(1, len(words[count - 1]))]
             cut += [text for part in parts if stops_already(" ".join([*words[: count - 1], part]), ["robot"], False)]
-    assert len(set(cut)) <= len(said) / 500
+    assert len(set(cut)) <= len(said) / 1000
 
 
 # When

@@ -59,11 +59,11 @@ class BackEnd(ABC):
 
     def pause(self, action_id: UUID) -> None:
         """Ask the robot to hold an action; it does when PAUSED is reported."""
-        raise NotImplementedError
+        raise RuntimeError(f"{type(self).__name__} cannot hold an action; ask can_pause before")
 
     def resume(self, action_id: UUID) -> None:
         """Ask the robot to go on with a held action; it does when RUNNING is reported."""
-        raise NotImplementedError
+        raise RuntimeError(f"{type(self).__name__} cannot hold an action; ask can_pause before")
 
     def can_restart(self, skill: str) -> bool:
         """Whether an action that was given up half-way may be begun again to the same end, as a drive to a goal."""

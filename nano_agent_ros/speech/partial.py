@@ -18,6 +18,10 @@ BUSY = 10.0
 """SHARE while transcriptions take so long."""
 
 
+OPEN = ("it", "that", "this", "all", "everything")
+"""Words after "stop" that another may follow which changes it: "stop that conveyor", "stop it, Maria"."""
+
+
 class Agreement:
     """Local agreement: words that two successive transcripts of a growing utterance begin with are taken as stable.
 
@@ -70,4 +74,5 @@ def stops_already(text: str, names: Sequence[str], settled: bool) -> bool:
     """
     if not is_stop(text, names):
         return False
-    return settled or is_stop(" ".join(text.split()[:-1]), names)
+    *before, last = text.split()
+    return settled or (last.lower() not in OPEN and is_stop(" ".join(before), names))

@@ -41,7 +41,7 @@ TAILS = (
 """What may follow a stop phrase and belongs to it."""
 
 FILLERS = (
-    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "hmm", "well", "now", "just",
+    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "erm", "hmm", "well", "now", "just",
     "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait", "everybody", "everyone",
 )  # fmt: skip
 LEADS = (
@@ -108,6 +108,8 @@ def _only(words: Sequence[str], stops: Phrases, fillers: Phrases) -> bool:
             at += _match(words, at, _phrases(TAILS))
         elif filler := _match(words, at, fillers):
             at += filler
+        elif tail := found and _match(words, at, _phrases(TAILS)):  # "stop, uh, here"
+            at += tail
         else:
             return False
     return found

@@ -41,8 +41,9 @@ TAILS = (
 """What may follow a stop phrase and belongs to it."""
 
 FILLERS = (
-    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "erm", "hmm", "well", "now", "just",
-    "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait", "everybody", "everyone",
+    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "erm", "hmm", "well", "now",
+    "just", "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait",
+    "everybody", "everyone",
 )  # fmt: skip
 LEADS = (
     "can you", "could you", "will you", "would you", "can you just", "you need to", "you have to", "you must",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nano_agent_ros.ahead import ReadAhead, common
+from nano_agent_ros.answers import truthful
 from nano_agent_ros.decode import (
     REPLY_KINDS,
     REPLY_TEXT,
@@ -216,10 +217,9 @@ class Agent:
         except PromptError as error:
             return Turn(self.turns, text[:200], "refuse", (), str(error), clock.done(), {"prompt": 0, "reply": 0}, ())
         clock.lap("prompt")
-        told = self._handles.facts({**self._facts, **changed})
-        earlier = " ".join([*self._spoken, *map(str, told.values())])
+        known = {**self._facts, **changed}
         try:
-            turn, state = self._reply(words, earlier, prompt, cancelled or _never, clock)
+            turn, state = self._reply(words, known, prompt, cancelled or _never, clock)
         except Interrupted as cut:
             counts = {"prompt": len(prompt), "reply": 0}
             turn = Turn(self.turns, words, "cut", (), "", clock.done(), counts)
@@ -250,10 +250,11 @@ class Agent:
         return {k: v for k, v in (facts or {}).items() if self._facts.get(k) != v}
 
     def _reply(
-        self, words: str, earlier: str, prompt: list[int], cancelled: Callable[[], bool], clock: Clock
+        self, words: str, known: Facts, prompt: list[int], cancelled: Callable[[], bool], clock: Clock
     ) -> tuple[Turn, Any]:
         """The turn, and the state after it; raises Interrupted, or what the engine raises."""
         _go_on(cancelled)
+        earlier = " ".join([*self._spoken, *map(str, self._handles.facts(known).values())])
         wanted, kept = [*prompt, *self._decoder.start], self._lasting(prompt)
         begun = self._ahead.take(self.state, wanted, len(kept) if self._builder.rewrites else len(wanted))
         after = state = begun.state
@@ -277,6 +278,8 @@ class Agent:
                 actions = tuple(checked(call, self.skills, seen, words, earlier) for call in calls)
                 actions = tuple(self._handles.action(a, self.skills[a.skill]) for a in actions)
             said, decoded = reply.text, reply.tokens
+            if kind == "answer" and (true := plain(truthful(spoken, known), REPLY_TEXT)) != spoken:
+                spoken, said = true, self._dialect.write([Call("answer", {"text": true})])
             if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()
                 said = self._dialect.write([Call("clarify", {"text": UNSURE})])

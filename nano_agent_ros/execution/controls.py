@@ -12,6 +12,9 @@ from nano_agent_ros.execution.plan import Awaited, Blocking, Plan, Step
 from nano_agent_ros.robot.status import Fault, State
 from nano_agent_ros.safety.order import Refused
 
+TOLD_TO_STOP = "the robot was told to stop"
+BY_OPERATOR = {"stop": "an operator stopped the robot", "cancel": "an operator called it off"}
+
 
 @dataclass
 class _Pending:
@@ -36,13 +39,14 @@ class Controls:
     def obey(self, step: Step, own: Plan | None = None) -> None:
         """Do what the command wants; `own` is the plan that it is a step of."""
         step.started = True
-        skill = step.order.skill
+        skill, operator = step.order.skill, step.order.source in self._book.gate.policy.operators
         if skill == "stop":
-            self._await(step, self._stop("stopped"), lambda s: s.over)
+            self._await(step, self._stop(BY_OPERATOR[skill] if operator else TOLD_TO_STOP), lambda s: s.over)
         elif skill == "cancel":
             self._book.paused = False
             others = [plan for plan in self._book.everything() if plan is not own]
-            self._await(step, self._end(others, Fault.NONE, ""), lambda s: s.over)
+            why = BY_OPERATOR[skill] if operator else "it was called off"
+            self._await(step, self._end(others, Fault.NONE, why), lambda s: s.over)
         elif skill == "pause":
             self._pause(step)
         else:

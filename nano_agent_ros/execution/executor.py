@@ -8,7 +8,7 @@ from uuid import UUID
 
 from nano_agent_ros.execution.back_end import BackEnd, Report
 from nano_agent_ros.execution.book import CONTROLS, Book, Settings
-from nano_agent_ros.execution.controls import Controls
+from nano_agent_ros.execution.controls import TOLD_TO_STOP, Controls
 from nano_agent_ros.execution.intake import BROKEN, Intake
 from nano_agent_ros.execution.plan import Awaited, Plan, Step
 from nano_agent_ros.robot.status import Fault, State, Status
@@ -127,7 +127,7 @@ class Executor:
     def stop(self, now: float) -> None:
         """Let nothing move any more until `acknowledge`, and drop whatever was planned."""
         self._book.now = now
-        self._stop("stopped")
+        self._stop(TOLD_TO_STOP)
         self.tick(now)
 
     def drop(self, now: float) -> None:
@@ -216,7 +216,7 @@ class Executor:
                 self._halt(refusal.reason)
 
     def _halt(self, reason: str) -> None:
-        self._stop(f"stopped: {reason}")
+        self._stop(reason)
         self._alarm(reason)
 
     def _stop(self, message: str) -> list[Step]:

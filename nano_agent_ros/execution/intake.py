@@ -121,7 +121,9 @@ class Intake:
         others = [p for p in book.plans if not p.ending]
         beside = book.beside(plan)
         if replaces and not beside:
-            self._end(others, Fault.REPLACED, "replaced by another plan")
+            operator = plan.steps[0].order.source in book.gate.policy.operators
+            why = "an operator gave another order" if operator else "another order came first"
+            self._end(others, Fault.REPLACED, why)
             book.paused = False
         elif others and not beside and book.settings.new_plan == "refuse":
             return self.reject(plan, [plan.steps[0]], Fault.PRECONDITION, "the robot is busy with another plan")

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from nano_agent_ros.answers import HELD
 from nano_agent_ros.robot.simulation import State
 from nano_agent_ros.skills import Action, Site
 
 Value = str | int | float
 
 FACTS = ("battery", "location", "carrying", "task", "last", "speed")
+CONTROLS = ("stop", "cancel", "pause", "resume")
+"""Skills that concern other actions, and are none of the robot's tasks."""
 
 DOING = {
     "navigate_to": "driving to {location}",
@@ -37,6 +40,9 @@ DOING = {
 """The fact `task` by skill; any other skill is named as it is."""
 
 TAKES, GIVES = ("pick",), ("place", "bring", "load", "unload")
+CALLED_OFF = {"stop": "the robot was told to stop", "cancel": "it was called off"}
+"""Why an action was cancelled that was given up without a reason, by the command that was sent last."""
+MAX_WHY = 120  # characters of a reason that the model is told
 
 
 def doing(action: Action, site: Site) -> str:
@@ -57,7 +63,9 @@ def doing(action: Action, site: Site) -> str:
 @dataclass
 class _Known:
     action: Action
+    plan_id: UUID | None
     state: State = State.WAITING
+    begun: bool = False
 
 
 class FactBook:
@@ -70,10 +78,15 @@ class FactBook:
         self._memory = memory
         self._actions: dict[UUID, _Known] = {}
         self._facts: dict[str, Value] = {}
+        self._called_off = ""
 
-    def issued(self, action_id: UUID, action: Action) -> None:
-        """Note an action that was sent to the robot."""
-        self._actions[action_id] = _Known(action)
+    def issued(self, action_id: UUID, action: Action, plan_id: UUID | None = None) -> None:
+        """Note an action that was sent to the robot, as a step of a plan."""
+        if action.skill in CONTROLS:
+            self._called_off = CALLED_OFF.get(action.skill, self._called_off)
+            return
+        self._called_off = ""
+        self._actions[action_id] = _Known(action, plan_id)
         while len(self._actions) > self._memory:
             del self._actions[next(iter(self._actions))]
 
@@ -85,14 +98,15 @@ class FactBook:
         known.state = state
         action = known.action
         if state in (State.RUNNING, State.PAUSED):
-            held = "paused: " if state is State.PAUSED else ""
+            known.begun = True
+            held = HELD if state is State.PAUSED else ""
             self._facts["task"] = held + doing(action, self._site)
         if not state.final:
             return
         if state is State.FINISHED:
             self._apply(action)
-        ended = {State.FINISHED: "finished", State.CANCELED: "cancelled"}.get(state, f"failed: {message or 'unknown'}")
-        self._facts["last"] = ended
+        if not (state is State.CANCELED and self._only_followed(known)):
+            self._facts["last"] = self._ending(state, message)
         if not self.acting:
             self._facts["task"] = "charging" if action.skill == "dock" and state is State.FINISHED else "idle"
 
@@ -128,6 +142,21 @@ class FactBook:
     def facts(self) -> Mapping[str, Value]:
         """The facts now, in a fixed order."""
         return {key: self._facts[key] for key in FACTS if key in self._facts}
+
+    def _ending(self, state: State, message: str) -> str:
+        if state is State.FINISHED:
+            return "finished"
+        why = message.rstrip(".")[:MAX_WHY]
+        if state is State.CANCELED:
+            why = why or self._called_off
+            return f"cancelled: {why}" if why else "cancelled"
+        return f"failed: {why or 'unknown'}"
+
+    def _only_followed(self, known: _Known) -> bool:
+        """Whether an action was dropped only because another step of its plan had ended badly, whose end counts."""
+        bad = (State.FAILED, State.REJECTED, State.CANCELED)
+        others = (k for k in self._actions.values() if k is not known and k.plan_id == known.plan_id)
+        return not known.begun and known.plan_id is not None and any(k.state in bad for k in others)
 
     def _apply(self, action: Action) -> None:
         if action.skill in TAKES:

@@ -240,8 +240,7 @@ class Thinking:
                 self._keeping.sent(number)
 
     def _act(self, step: Step, utterance_id: UUID) -> None:
-        if step.action.skill not in ("stop", "cancel", "pause", "resume"):
-            self.note(lambda book: book.issued(step.action_id, step.action))
+        self.note(lambda book: book.issued(step.action_id, step.action, step.plan_id))
         self._out.act(step, utterance_id)
 
     def _reset(self, session: UUID) -> None:

@@ -1,0 +1,143 @@
+"""Claims about questions after the event: "why did you stop?" is answered with the robot's own reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from test_execution import Rig
+
+from nano_agent_ros.agent import Agent
+from nano_agent_ros.answers import UNKNOWN, truthful
+from nano_agent_ros.nodes.facts import FactBook
+from nano_agent_ros.robot.kinematics import Pose
+from nano_agent_ros.robot.status import State
+from nano_agent_ros.safety import Order, Policy
+from nano_agent_ros.skills import Action, Site
+
+SITE = Site.load("warehouse")
+AGENT = Agent.open()
+QUESTIONS = ("why did you stop?", "what happened?")
+
+
+class Watched(Rig):
+    """An executor over the simulated robot, and what an agent knows of it."""
+
+    def __init__(self, **chosen: object) -> None:
+        super().__init__(replace(Policy.load(), operators=("/console",)), **chosen)
+        self.book, self._noted = FactBook(SITE), 0
+
+    def order(self, skill: str, **arguments: object) -> Order:
+        order = self.send(skill, source="/agent", **arguments)
+        action = Action(skill, arguments, "low", False, 1.0, str(arguments.get("location", "")), None)
+        self.book.issued(order.action_id, action, order.plan_id)
+        return order
+
+    def run(self, seconds: float, dt: float = 0.25) -> None:
+        super().run(seconds, dt)
+        for status in self.told[self._noted :]:
+            self.book.report(status.action_id, status.state, status.message)
+        self._noted = len(self.told)
+        self.book.position(self.back_end.robot.body.pose.x, self.back_end.robot.body.pose.y)
+        self.book.battery(self.back_end.robot.body.battery / 100.0)
+
+    def ask(self, question: str) -> str:
+        AGENT.reset()
+        turn = AGENT.hear(question, self.book.facts())
+        assert turn.kind == "answer", turn
+        return turn.reply
+
+
+def obstacle(rig: Watched) -> None:
+    pose = rig.back_end.robot.body.pose
+    rig.back_end.robot.body.obstacles = ((pose.x + 2.5, pose.y, 0.5),)
+
+
+def zone(rig: Watched) -> None:
+    rig.back_end.robot.body.pose = Pose(28.0, 16.0, 0.0)
+
+
+CAUSES: dict[str, Callable[[Watched], object]] = {
+    "The last action was cancelled: the robot was told to stop.": lambda rig: rig.executor.stop(rig.now),
+    "The last action was cancelled: an operator stopped the robot.": lambda rig: rig.send("stop", source="/console"),
+    "The last action was cancelled: it was called off.": lambda rig: rig.order("cancel"),
+    "The last action was cancelled: an operator called it off.": lambda rig: rig.send("cancel", source="/console"),
+    "The last action was cancelled: an operator gave another order.": lambda rig: rig.send(
+        "navigate_to", source="/console", location="dock_1"
+    ),
+    "The last action failed: the battery is empty.": lambda rig: setattr(rig.back_end.robot.body, "battery", 0.01),
+    "The last action failed: an obstacle is in the way at": obstacle,
+    "The last action was cancelled: the robot is in zone 'battery_room', which is closed.": zone,
+    "I'm paused: driving to aisle 4": lambda rig: rig.order("pause"),
+}
+
+
+@pytest.mark.parametrize("answer", CAUSES)
+def test_why_an_action_ended_is_answered_with_its_cause(answer):
+    rig = Watched()
+    rig.order("navigate_to", location="aisle_4")
+    rig.run(2)
+    assert rig.book.acting
+    CAUSES[answer](rig)
+    rig.run(4)
+    for question in QUESTIONS:
+        assert rig.ask(question).startswith(answer)
+
+
+def test_an_order_that_replaces_another_is_its_cause():
+    rig = Watched(new_plan="replace")
+    first = rig.order("navigate_to", location="aisle_4")
+    rig.run(2)
+    rig.order("navigate_to", location="dock_1")
+    rig.run(2)
+    assert rig.last(first).message == "another order came first"
+    assert rig.book.facts()["last"] == "cancelled: another order came first"
+
+
+def test_steps_that_only_followed_do_not_hide_what_went_wrong():
+    rig, plan = Watched(), uuid4()
+    for step, (skill, arguments) in enumerate((("navigate_to", {"location": "aisle_4"}), ("pick", {"object": "box"}))):
+        order = rig.send(skill, plan, step, 2, source="/agent", **arguments)
+        rig.book.issued(order.action_id, Action(skill, arguments, "low", False, 1.0, "", None), plan)
+    rig.run(2)
+    obstacle(rig)
+    rig.run(4)
+    assert str(rig.book.facts()["last"]).startswith("failed: an obstacle is in the way")
+
+
+def test_a_robot_that_gives_no_reason_was_stopped_by_whoever_stopped_it_last():
+    book, drive = FactBook(SITE), Action("navigate_to", {"location": "dock_1"}, "low", False, 1.0, "dock_1", None)
+    for skill, told in (("", "cancelled"), ("stop", "cancelled: the robot was told to stop")):
+        key = uuid4()
+        book.issued(key, drive, key)
+        book.report(key, State.RUNNING)
+        if skill:
+            book.issued(uuid4(), Action(skill, {}, "none", False, 1.0, "", None))
+        book.report(key, State.CANCELED)
+        assert book.facts()["last"] == told
+
+
+def test_the_conversation_holds_the_answer_that_was_given():
+    AGENT.reset()
+    turn = AGENT.hear("what went wrong", {"last": "failed: the left fork is jammed"})
+    assert turn.reply == "The last action failed: the left fork is jammed."
+    assert turn.reply in AGENT._decoder.text(turn.fed)  # not what the model had made of it
+
+
+@pytest.mark.parametrize(
+    ("answer", "facts", "said"),
+    [
+        ("The last action failed: a per.", {"last": "failed: no way"}, "The last action failed: no way."),
+        ("The last job was cancelled.", {"last": "finished"}, "The last action finished."),
+        ("The last action finished.", {"task": "idle"}, UNKNOWN),
+        ("The last action finished.", {"last": "lost"}, "The last action ended: lost."),
+        ("My battery is at 62 percent.", {"last": "finished"}, "My battery is at 62 percent."),
+        ("The last time was on Monday.", {"last": "finished"}, "The last time was on Monday."),
+        ("I'm waiting.", {"task": "paused: waiting"}, "I'm paused: waiting."),
+        (UNKNOWN, {}, UNKNOWN),
+    ],
+)
+def test_only_answers_about_the_last_action_are_put_right(answer, facts, said):
+    assert truthful(answer, facts) == said

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from bench.pulse import Pulse, PulseError, pulse_in
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +25,13 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulse]:
+    """A PulseAudio daemon of the test's own; the test is skipped, with the reason, where there is none to be had."""
+    try:
+        with pulse_in(tmp_path_factory.mktemp("pulse")) as daemon:
+            yield daemon
+    except PulseError as error:
+        pytest.skip(str(error))

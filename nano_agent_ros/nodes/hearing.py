@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 from nano_agent_ros.speech import (
     Agreement,
     AudioSource,
+    Completeness,
+    Ending,
     Endpointer,
     Pace,
     Speech,
@@ -22,6 +24,8 @@ from nano_agent_ros.speech import (
 )
 
 BACKLOG = 8  # utterances; a person has moved on by then
+SURE = 0.5
+"""Words heard with less confidence than this change nothing about the pause behind them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Hearing:
     With `on_partial`, and a source that is paced, speech is followed while it goes on: when it begins, at most every
     `partial_every_s` seconds, whenever it pauses, and when it is over. A partial transcription begins only in a voice,
     so at least the pause that ends an utterance before its end, and gives way to a whole utterance. What was
-    transcribed in a pause is not transcribed again if the utterance ends there.
+    transcribed in a pause is not transcribed again if the utterance ends there. With `reads` as well, these words tell
+    the endpointer how long the pause must be.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Hearing:
         ready_timeout_s: float = 10.0,
         on_partial: Callable[[Partial], None] | None = None,
         partial_every_s: float = 1.0,
+        reads: Completeness | None = None,
     ) -> None:
         """Begin as soon as `ready` says so (or the timeout is over); without it, at once."""
         self.muted = False
@@ -102,6 +108,7 @@ class Hearing:
         self._ready = ready
         self._ready_timeout_s = ready_timeout_s
         self._on_partial = on_partial if paced else None
+        self._reads = reads
         self._pace = Pace(partial_every_s, endpointer.config.end_silence_s)
         self._closed = False
         self._wake = threading.Condition()
@@ -272,6 +279,10 @@ class Hearing:
             stable = said.text
         if self._key == work.key:
             self._tell(Partial(work.key, self._began, True, said, stable, work.settled))
+        if work.settled and self._reads is not None:
+            sure = said.text and said.confidence >= SURE
+            ending = self._reads.ending(said.text, said.language) if sure else Ending.UNSURE
+            self._endpointer.expect(work.utterance, ending)
 
     def _timed(self, utterance: Utterance, quick: bool) -> Transcription:
         began = time.monotonic()

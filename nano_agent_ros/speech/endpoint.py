@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nano_agent_ros.speech.audio import SAMPLE_RATE
+from nano_agent_ros.speech.complete import Ending
 from nano_agent_ros.speech.vad import WINDOW, SileroVad
 
 HYSTERESIS = 0.15
@@ -19,12 +20,16 @@ class EndpointConfig:
     """When an utterance begins and ends.
 
     threshold: speech probability in (0, 1) at which an utterance begins; lower hears more, noise included.
-    end_silence_s: pause that ends an utterance. min_speech_s: less voice than this is dropped as a click.
-    max_utterance_s: longer speech is cut at its quietest moment. pre_roll_s and post_roll_s: audio kept around it.
+    end_silence_s: pause that ends an utterance. short_silence_s and long_silence_s: the pause that ends one whose words
+    so far read whole, or as if more must come (`Endpointer.expect`). min_speech_s: less voice than this is dropped as
+    a click. max_utterance_s: longer speech is cut at its quietest moment. pre_roll_s and post_roll_s: audio kept
+    around it.
     """
 
     threshold: float = 0.5
     end_silence_s: float = 0.6
+    short_silence_s: float = 0.35
+    long_silence_s: float = 1.1
     min_speech_s: float = 0.15
     max_utterance_s: float = 15.0
     pre_roll_s: float = 0.3
@@ -34,13 +39,24 @@ class EndpointConfig:
         """Raise ValueError for values that cannot work together."""
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold {self.threshold} is not within (0, 1)")
-        for name in ("end_silence_s", "min_speech_s", "pre_roll_s", "post_roll_s"):
+        pauses = ("end_silence_s", "short_silence_s", "long_silence_s")
+        for name in (*pauses, "min_speech_s", "pre_roll_s", "post_roll_s"):
             if not 0.0 <= getattr(self, name) <= 10.0:
                 raise ValueError(f"{name} {getattr(self, name)} is not within [0, 10] seconds")
         if not 1.0 <= self.max_utterance_s <= 30.0:
             raise ValueError(f"max_utterance_s {self.max_utterance_s} is not within [1, 30] seconds (Whisper's window)")
-        if self.pre_roll_s + self.end_silence_s >= self.max_utterance_s:
-            raise ValueError("pre_roll_s + end_silence_s must be less than max_utterance_s")
+        for name in pauses:
+            if self.pre_roll_s + getattr(self, name) >= self.max_utterance_s:
+                raise ValueError(f"pre_roll_s + {name} must be less than max_utterance_s")
+
+    def silence_s(self, ending: Ending) -> float:
+        """The pause that ends an utterance whose words so far have this ending.
+
+        A short pause is never longer than the ordinary one, and a long one never shorter.
+        """
+        if ending is Ending.WHOLE:
+            return min(self.short_silence_s, self.end_silence_s)
+        return max(self.long_silence_s, self.end_silence_s) if ending is Ending.OPEN else self.end_silence_s
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,10 @@ class Speech:
 
 
 class Endpointer:
-    """Cuts a stream into utterances. How the stream is cut into chunks changes nothing."""
+    """Cuts a stream into utterances.
+
+    How the stream is cut into chunks changes nothing, but for what `expect` changes from where it is called.
+    """
 
     def __init__(
         self, config: EndpointConfig | None = None, vad: Callable[[np.ndarray], np.ndarray] | None = None
@@ -87,11 +106,12 @@ class Endpointer:
         self._origin = 0  # position in the stream of _audio[0]
         self._heard = 0  # position up to which the VAD has listened
         self._emitted = 0  # position up to which utterances have taken audio
+        self._expected = (-1.0, Ending.UNSURE)  # where a pause begins, in seconds with post_roll_s, and its ending
         self._begin_wait()
 
     @property
     def speaking(self) -> bool:
-        """Someone is speaking right now (or paused for less than end_silence_s)."""
+        """Someone is speaking right now (or pauses, and not long enough to end the utterance)."""
         return self._start is not None
 
     @property
@@ -111,6 +131,17 @@ class Endpointer:
             return None
         settled = self.settled
         return Speech(self._between(self._pause if settled and self._pause else self._heard, self._heard), settled)
+
+    def expect(self, settled: Utterance, ending: Ending) -> None:
+        """Adapt the pause in hand to what was said before it: `settled` is the utterance of its settled `speech()`.
+
+        Without effect once the person speaks on or the utterance is over. May be called from any thread.
+        """
+        self._expected = (settled.end_s, ending)
+
+    def tune(self, threshold: float) -> None:
+        """Set the speech probability at which utterances begin, from now on; raises ValueError outside (0, 1)."""
+        self.config = replace(self.config, threshold=threshold)
 
     def feed(self, samples: np.ndarray) -> list[Utterance]:
         """Take float32 [n] at 16 kHz (n >= 0) and return the utterances that end in it.
@@ -168,13 +199,19 @@ class Endpointer:
             self._pause = None
         elif probability < max(self.config.threshold - HYSTERESIS, 0.01) and self._pause is None:
             self._pause = begin
-        if self._pause is not None and self._heard - self._pause >= self.config.end_silence_s * SAMPLE_RATE:
+        if self._pause is not None and self._heard - self._pause >= self._silence_s(self._pause) * SAMPLE_RATE:
             utterances = self._emit(self._pause, self._heard)
             self._begin_wait()
             return utterances
         if self._heard - self._first_sample() >= self.config.max_utterance_s * SAMPLE_RATE:
             return self._cut()
         return []
+
+    def _silence_s(self, pause: int) -> float:
+        """How long the pause that began at `pause` must last to end the utterance."""
+        end_s, ending = self._expected
+        settled_end = pause + round(self.config.post_roll_s * SAMPLE_RATE)
+        return self.config.silence_s(ending if round(end_s * SAMPLE_RATE) == settled_end else Ending.UNSURE)
 
     def _cut(self) -> list[Utterance]:
         """Split speech that is too long at the least voiced window of its last third and go on with the rest."""

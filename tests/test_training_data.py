@@ -152,6 +152,7 @@ def test_a_name_as_spoken_determines_its_id(entries):
         meaning = {
             canonical(n): e.id for e in (*site.locations, *site.objects, *site.people) for n in (*e.names, *e.plurals)
         }
+        meaning |= {canonical(short): ident for ident, short in site.short.items()}
         for turn in entry.turns:
             phrasing = rng.choice(turn.say)
             binding = Binding(rng, site, words=0.5, countable=wants_countable(phrasing))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from nano_agent_ros.resources import site_path
-from training import invented
+from training import invented, trades
 from training.names import canonical, number_words, slug
 from training.words import Family, Word, alike, plural, pools, sharing, surnames
 from training.words import choose as choose_word
@@ -21,8 +21,13 @@ NUMBERED = (
     "tote", "bin", "pallet", "order", "part", "kit", "batch", "lot", "sample", "crate", "box", "cart", "trolley",
     "tray", "job", "container", "drum", "cage", "trailer", "case",
 )  # fmt: skip
+_VEHICLES = frozenset((
+    "trailer", "truck", "container", "conveyor", "belt", "chute", "dock", "ramp", "berth", "van", "wagon", "line",
+    "quay", "wharf", "jetty", "pier",
+))  # fmt: skip
 _SMALL = frozenset(("of", "and", "the", "in", "out"))
-_INVENTED = {"places": 0.3, "objects": 0.3, "carts": 0.15, "names": 0.25}  # share of names that no list holds
+_INVENTED = {"places": 0.15, "objects": 0.15, "carts": 0.1, "names": 0.25}  # share of names that no list holds
+_COMPOSED = {"places": 0.45, "objects": 0.4, "carts": 0.4, "roles": 0.5}  # share of names put together from two
 _SHIPPED_SHARE = 0.06  # of the sites that training draws are the one that ships
 
 
@@ -54,6 +59,7 @@ class RandomSite:
     taken: frozenset[str]
     heads: dict[str, list[Entity]] = field(default_factory=dict)
     ordinal: frozenset[str] = frozenset()  # families numbered 1, 2, 3 …: "the second dock" is dock 2
+    short: dict[str, str] = field(default_factory=dict)  # id: the last word of its name, where nothing else has it
 
     @property
     def open_locations(self) -> list[Entity]:
@@ -97,10 +103,17 @@ class RandomSite:
 
 def choose(rng: random.Random, pool: str, kind: str) -> Any:
     """A word of a kind; for training some are made up on the spot."""
+    if pool == "train" and rng.random() < _COMPOSED.get(kind, 0.0):
+        return _TRADES[kind](rng)
     word = choose_word(rng, pool, kind)
     if pool != "train" or rng.random() >= _INVENTED.get(kind, 0.0):
         return word
     return invented.name(rng) if kind == "names" else invented.renamed(rng, word, pools()[0].objects)
+
+
+_TRADES: dict[str, Callable[[random.Random], Word]] = {
+    "places": trades.place, "objects": trades.thing, "carts": trades.cart, "roles": trades.role,
+}  # fmt: skip
 
 
 class _Names:
@@ -206,8 +219,23 @@ def _site(
     ordinal = {f for f, labels in numbers.items() if f and set(labels) == {str(i + 1) for i in range(len(labels))}}
     return RandomSite(
         data, pool, tuple(locations), tuple(objects), tuple(people), tuple(families), frozenset(taken), heads,
-        frozenset(ordinal),
+        frozenset(ordinal), _short([*locations, *objects], everything),
     )  # fmt: skip
+
+
+def _short(named: Sequence[Entity], everything: Sequence[Entity]) -> dict[str, str]:
+    """Last words that stand in the names of one thing only: "the mill" is the flour mill where there is no other."""
+    users: dict[str, set[str]] = {}
+    for e in everything:
+        for word in {w for n in (*e.names, *e.plurals, e.id.replace("_", " ")) for w in canonical(n).split()}:
+            users.setdefault(word, set()).add(e.id)
+    out: dict[str, str] = {}
+    for e in named:
+        last = e.names[0].split()[-1]
+        plain_words = not any(c.isdigit() for c in e.names[0]) and not e.family and " of " not in e.names[0]
+        if plain_words and " " in e.names[0] and len(last) > 3 and users.get(canonical(last)) == {e.id}:
+            out[e.id] = last
+    return out
 
 
 def _label(rng: random.Random, family: str, largest: int) -> str:
@@ -220,10 +248,11 @@ def _label(rng: random.Random, family: str, largest: int) -> str:
 def _draw_locations(rng: random.Random, pool: str, taken: _Names, families: list[Family]) -> list[Entity]:
     target = rng.randint(20, 40) if rng.random() < 0.04 else min(26, max(3, int(rng.gammavariate(2.7, 3.4))))
     out: list[Entity] = []
-    n_families = rng.choice((0, 1, 1, 2, 2, 3, 4))
+    n_families = rng.choice((0, 0, 1, 1, 1, 2, 2, 3, 4))
+    most = target if rng.random() < 0.4 else max(1, target // 2)  # numbered places; the others have names
     spelled = rng.random() < 0.05  # a site file that says "dock four" and never "dock 4"
     word: Word
-    while len(out) < target and len(families) < n_families:
+    while len(out) < most and len(families) < n_families:
         family = choose(rng, pool, "families")
         if not families and not family.vehicle and rng.random() < 0.75:
             continue
@@ -231,7 +260,7 @@ def _draw_locations(rng: random.Random, pool: str, taken: _Names, families: list
             continue
         families.append(family)
         largest = min(family.largest, 99)
-        for label in _labels(rng, min(rng.choice((2, 3, 3, 4, 4, 5, 6, 8)), largest, target - len(out)), largest):
+        for label in _labels(rng, min(rng.choice((2, 2, 3, 3, 4, 4, 5, 6, 8)), largest, most - len(out)), largest):
             name = f"{family.name} {label}"
             others = [f"{w} {label}" for w in family.also]
             if label.isdigit():
@@ -245,14 +274,19 @@ def _draw_locations(rng: random.Random, pool: str, taken: _Names, families: list
                 out.append(Entity("", names, vehicle=family.vehicle, family=family.name))
     neighbour = ""
     while len(out) < target:
-        word = rng.choice(sharing(neighbour, pool)) if neighbour else choose(rng, pool, "places")
-        neighbour = rng.choice(word.names[0].split()) if rng.random() < 0.25 else ""
+        if not neighbour:
+            word = choose(rng, pool, "places")
+        elif pool == "train" and rng.random() < 0.6:
+            word = trades.place(rng, neighbour)
+        else:
+            word = rng.choice(sharing(neighbour, pool))
+        neighbour = rng.choice(word.names[0].split()) if rng.random() < 0.3 else ""
         names = _aliases(rng, word.names[0], word.names[1:])
         if rng.random() < 0.15:
             names = (*names[1:], names[0])
         if taken.free(word.names):
             taken.take(word.names)
-            out.append(Entity("", names, article=word.article))
+            out.append(Entity("", names, article=word.article, vehicle=names[0].split()[-1] in _VEHICLES))
     if rng.random() < 0.06:
         out += _coded_places(rng, taken)
     if rng.random() < 0.5:
@@ -301,6 +335,8 @@ def _draw_objects(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
         tries += 1
         if not out and rng.random() < 0.55:
             word: Word = choose(rng, pool, "carts")
+        elif head and pool == "train" and rng.random() < 0.4:
+            word = trades.thing(rng, head)
         elif head and (near := alike(head, pool)) and rng.random() < 0.6:
             word = rng.choice(near)
         else:
@@ -336,8 +372,11 @@ def _draw_people(rng: random.Random, pool: str, taken: _Names) -> list[Entity]:
         if rng.random() < 0.75:
             names: tuple[str, ...] = (choose(rng, pool, "names"),)
             article = False
-            if rng.random() < 0.12:
+            x = rng.random()
+            if x < 0.12:
                 names = (f"{names[0]} {rng.choice(surnames())}", names[0])
+            elif x < 0.27 and pool == "train":
+                names = trades.titled(rng, names[0])
         else:
             role = choose(rng, pool, "roles")
             names, article = role.names[: rng.choice((1, 2))], True

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from training import sayings
 from training.banks import SLOT
 from training.names import NUMBER_OF, ORDINALS, number_words, plain
 from training.numbers import draw_quantity
@@ -111,6 +112,13 @@ class Binding:
         if kind == "defect":
             value = rng.choice(list(values()["defects"]))
             return Bound(value, value)
+        if kind == "message" and self.site.pool == "train" and rng.random() < 0.85:
+            text = sayings.message(
+                rng,
+                tuple(e.names[0] for e in self.site.locations),
+                tuple(e.names[0] for e in self.site.objects if not e.family),
+            )
+            return Bound(text, text, (text,))
         if kind in ("message", "position"):
             text = rng.choice(values()[f"{kind}s"])
             return Bound(text, text, (text,))
@@ -163,6 +171,8 @@ class Binding:
             entity = bound.entity
             if slot[0] in ("location", "vehicle") and rng.random() < 0.06 and (ordinal := self._ordinal(entity)):
                 return ordinal
+            if slot[0] not in ("objects", "person") and rng.random() < 0.05 and entity.id in self.site.short:
+                return self.site.short[entity.id]
             which = 0 if rng.random() < 0.55 else rng.randrange(len(entity.names))
             name = (entity.plurals if slot[0] == "objects" else entity.names)[which]
             if not name.isascii() and rng.random() < 0.7:

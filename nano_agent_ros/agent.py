@@ -97,7 +97,7 @@ class Agent:
         stays in the conversation: the words, and the calls that were complete (docs/decoding.md).
         """
         self.skills, self.site = skills, site
-        self._min_confidence, self._confidence = min_confidence, model.confidence
+        self.min_confidence, self._confidence = min_confidence, model.confidence
         self.keep_cut_turns = keep_cut_turns
         self.engine = model.engine
         tokenizer = model.tokenizer
@@ -280,7 +280,7 @@ class Agent:
             said, decoded = reply.text, reply.tokens
             if kind == "answer" and (true := plain(truthful(spoken, known), REPLY_TEXT)) != spoken:
                 spoken, said = true, self._dialect.write([Call("answer", {"text": true})])
-            if any(a.confidence < self._min_confidence and a.risk != "none" for a in actions):
+            if any(a.confidence < self.min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()
                 said = self._dialect.write([Call("clarify", {"text": UNSURE})])
         except (DecodeError, DialectError, GroundingError) as error:

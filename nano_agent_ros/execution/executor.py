@@ -79,6 +79,10 @@ class Executor:
         """Note a report of the back end, from any thread; the next `tick` takes it up."""
         self._reports.put(report)
 
+    def retune(self, settings: Settings) -> None:
+        """Go on with other settings. Nothing that was refused or is under way changes by that."""
+        self._book.settings = settings
+
     def receive(self, order: Order, now: float) -> bool:
         """Take an action; False if one came under its id before, which changes nothing."""
         book, book.now = self._book, now

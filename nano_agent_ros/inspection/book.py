@@ -62,7 +62,7 @@ class ReportBook:
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         """A person and a camera speak of the same thing within `window_s`; `describe` writes the description."""
-        self._policy, self._describe, self._window_s, self._new_id = policy, describe, window_s, new_id
+        self._policy, self._describe, self.window_s, self._new_id = policy, describe, window_s, new_id
         self.reports: dict[UUID, Report] = {r.report_id: r for r in known}
 
     def seen(self, seen: Seen, location: str, pose: tuple[float, float, float] | None, now: float) -> Change:
@@ -148,7 +148,7 @@ class ReportBook:
             r
             for r in here
             if r.source is Source.SPOKEN
-            and abs(now - r.last_seen) <= self._window_s
+            and abs(now - r.last_seen) <= self.window_s
             and any(_alike(r.defect_type, c.defect_type) for c in candidates)
             and not contradicts(r.words, place)
         ]
@@ -162,7 +162,7 @@ class ReportBook:
             if r.standing
             and r.source is not Source.SPOKEN
             and r.location_id == report.location_id != ""
-            and abs(report.first_seen - r.last_seen) <= self._window_s
+            and abs(report.first_seen - r.last_seen) <= self.window_s
             and _alike(report.defect_type, r.defect_type)
             and not (r.place and contradicts(report.words, r.place))
         ]

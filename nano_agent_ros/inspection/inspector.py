@@ -61,6 +61,15 @@ class Inspector:
         self._detector: Detector | None = None
         self._detector_of: tuple[str, Stamp] | None = None
 
+    def retune(
+        self, settings: Settings, min_pictures: int, forget_s: float, window_s: float, jpeg_quality: int
+    ) -> None:
+        """Go on with other thresholds; what was reported stays reported."""
+        self._settings, self._quality, self._book.window_s = settings, jpeg_quality, window_s
+        for tracker in (self._by_comparison, self._by_detector):
+            tracker.min_pictures, tracker.forget_s = min_pictures, forget_s
+        self._detector_of = None  # the golden samples are made ready anew
+
     def look(self, frame: Frame, location: str, pose: Pose | None, now: float) -> Looked:
         """Compare a picture with the golden samples of where the robot is; `now` in Unix seconds."""
         self._arrive(location)

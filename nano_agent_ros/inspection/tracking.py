@@ -54,14 +54,14 @@ class Tracker:
 
         Two boxes with at least `min_iou` in common are the same thing.
         """
-        self._min_pictures, self._min_iou, self._forget_s = min_pictures, min_iou, forget_s
+        self.min_pictures, self._min_iou, self.forget_s = min_pictures, min_iou, forget_s
         self._tracks: list[_Track] = []
         self._begun = 0
         self.present: tuple[int, ...] = ()  # keys of what is certain and was there in the last picture
 
     def update(self, findings: Sequence[Finding], now_s: float) -> list[Seen]:
         """Take the findings of one picture; return those that are now certain, each once."""
-        self._tracks = [t for t in self._tracks if now_s - t.last_s <= self._forget_s]
+        self._tracks = [t for t in self._tracks if now_s - t.last_s <= self.forget_s]
         free = list(self._tracks)
         confirmed = []
         for finding in sorted(findings, key=lambda f: -f.area):
@@ -74,7 +74,7 @@ class Tracker:
                 free.remove(track)
                 track.finding, track.last_s, track.pictures = finding, now_s, track.pictures + 1
             track.add(finding)
-            if not track.confirmed and track.pictures >= self._min_pictures:
+            if not track.confirmed and track.pictures >= self.min_pictures:
                 track.confirmed = True
                 confirmed.append(track.seen())
         self.present = tuple(t.key for t in self._tracks if t.confirmed and t.last_s == now_s)

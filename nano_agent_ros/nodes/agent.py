@@ -27,7 +27,7 @@ from nano_agent_ros.nodes.facts import FACTS, FactBook
 from nano_agent_ros.nodes.keeping import Keeping, state_folder
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.outbox import NIL, Outbox
-from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.nodes.robot_link import RobotLink
 from nano_agent_ros.nodes.speaking import Speaking
 from nano_agent_ros.nodes.thinking import Thinking, Utterance
@@ -47,25 +47,25 @@ PARAMETERS = (
     Parameter("skills", "", "Skills file: what the robot can do; empty: the one that ships"),
     Parameter("site", "warehouse", "Site file, or the name of one that ships"),
     Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
-    Parameter("max_transcript_age_s", 10.0, "Words that ended longer ago are refused, in seconds", 0.1, 3600.0),
-    Parameter("min_plan_confidence", MIN_CONFIDENCE, "A plan that the model is less sure of is asked about", 0.0, 1.0),
-    Parameter("min_confidence", 0.35, "Below this confidence the person is asked to say it again", 0.0, 1.0),
-    Parameter("confirm_timeout_s", 20.0, "How long a plan waits for a yes, in seconds", 1.0, 600.0),
-    Parameter("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
-    Parameter("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
-    Parameter(
+    Live("max_transcript_age_s", 10.0, "Words that ended longer ago are refused, in seconds", 0.1, 3600.0),
+    Live("min_plan_confidence", MIN_CONFIDENCE, "A plan that the model is less sure of is asked about", 0.0, 1.0),
+    Live("min_confidence", 0.35, "Below this confidence the person is asked to say it again", 0.0, 1.0),
+    Live("confirm_timeout_s", 20.0, "How long a plan waits for a yes, in seconds", 1.0, 600.0),
+    Live("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
+    Live("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
+    Live(
         "on_new_utterance",
         "queue",
         "While the model thinks: wait for it, or take back what it thinks about",
         choices=("queue", "interrupt"),
     ),
     Parameter("keep_cut_turns", False, "A turn that is called off stays in the conversation, as far as it came"),
-    Parameter("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
+    Live("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
     Parameter("keep_state", True, "Keep the conversation on disk and go on with it after a restart"),
     Parameter("state_dir", "", "Folder for that; empty: one of the namespace in the user's state folder"),
     Parameter("resume_within_s", 3600.0, "A conversation that rested for longer is not gone on with", 0.0, 1e7),
     Parameter("facts", list(FACTS), "Facts of the robot that the model is told; [''] for none"),
-    Parameter("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
+    Live("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
 )
 MEMORY = 1000  # utterance ids that are remembered
 STOPPED = "Stopped. Say 'resume' to let me move again."
@@ -134,7 +134,7 @@ class AgentNode(ManagedNode):
             told=tuple(values["facts"]),
             max_age_s=values["max_transcript_age_s"],
             max_waiting=values["max_waiting"],
-            interrupt=values["on_new_utterance"] == "interrupt",
+            interrupt=_interrupts(values),
         )
         self._out.show(AgentState.IDLE, keeping.session_id, restored=keeping.restored)
         self._out.conversation(agent)
@@ -143,6 +143,15 @@ class AgentNode(ManagedNode):
         self.get_logger().info(f"model ready in {took_s:.2f} s, {agent.context_tokens} tokens of context")
         if keeping.restored:
             self.get_logger().info(f"the conversation goes on after {agent.turns} turns")
+
+    def retune(self, values: Mapping[str, Any]) -> None:
+        """Go on with other thresholds and limits."""
+        thinking = self._thinking
+        if thinking is not None:
+            thinking.retune(values["max_transcript_age_s"], values["max_waiting"], _interrupts(values))
+            thinking.dialogue.confirm_timeout_s = values["confirm_timeout_s"]
+            thinking.dialogue.agent.min_confidence = values["min_plan_confidence"]
+            thinking.note(lambda book: setattr(book, "near_m", values["near_m"]))
 
     def start(self) -> None:
         """Take words from now on: that there is a subscription tells a listener that it is heard."""
@@ -372,6 +381,10 @@ class AgentNode(ManagedNode):
 
     def _now(self) -> float:
         return float(self.get_clock().now().nanoseconds) * 1e-9
+
+
+def _interrupts(values: Mapping[str, Any]) -> bool:
+    return bool(values["on_new_utterance"] == "interrupt")
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ class Dialogue:
         self.session = session
         self.lock = threading.RLock()
         self.stopped = stopped
-        self._confirm_timeout_s = confirm_timeout_s
+        self.confirm_timeout_s = confirm_timeout_s
         self._clock = clock
         self._ticket = 0
         self._held: Outcome | None = None
@@ -96,7 +96,7 @@ class Dialogue:
     def confirming(self) -> bool:
         """Whether a plan waits for a yes."""
         with self.lock:
-            return self._held is not None and self._clock() - self._held_since <= self._confirm_timeout_s
+            return self._held is not None and self._clock() - self._held_since <= self.confirm_timeout_s
 
     def stop(self) -> Step:
         """Let no action pass until `acknowledge_stop`; return the stop for the robot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from nano_agent_ros.nodes.conversions import order_of, pose_of, seconds_of, stat
 from nano_agent_ros.nodes.keeping import state_folder
 from nano_agent_ros.nodes.latch import StopLatch
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
-from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.robot.status import Status
 from nano_agent_ros.safety import Gate, Policy, RobotView
 from nano_agent_ros.skills import Site
@@ -40,10 +41,10 @@ PARAMETERS = (
         "back_ends", ["simulated"], "What moves the robot: simulated, nav2, mapping; the first with a skill gets it"
     ),
     Parameter("mapping", "", "File for the back end mapping: which ROS actions, services and topics do which skill"),
-    Parameter("new_plan", "queue", "What becomes of a plan that comes while another runs", choices=NEW_PLANS),
-    Parameter("max_plans", 8, "Plans that may wait; more are refused", 1, 1000),
-    Parameter("step_timeout_s", 5.0, "How long a plan waits for its missing steps, in seconds", 0.1, 600.0),
-    Parameter("answer_timeout_s", 5.0, "Within this time the robot confirms, or it is stopped", 0.5, 600.0),
+    Live("new_plan", "queue", "What becomes of a plan that comes while another runs", choices=NEW_PLANS),
+    Live("max_plans", 8, "Plans that may wait; more are refused", 1, 1000),
+    Live("step_timeout_s", 5.0, "How long a plan waits for its missing steps, in seconds", 0.1, 600.0),
+    Live("answer_timeout_s", 5.0, "Within this time the robot confirms, or it is stopped", 0.5, 600.0),
     Parameter("blocking.none", ["say"], "Skills that hold up no later step of their plan; [''] for none"),
     Parameter("blocking.soft", [""], "Skills that hold up only later steps that drive; [''] for none"),
     Parameter("at_once", ["set_speed"], "Skills that, alone in a plan, do not wait for others; [''] for none"),
@@ -52,10 +53,11 @@ PARAMETERS = (
     Parameter("keep_stop", True, "A stop outlives a restart of the node"),
     Parameter("state_dir", "", "Folder for that; empty: one of the namespace in the user's state folder"),
 )
+HEARTBEAT_S = 0.5  # how often the robot is told that it is looked after
 
 
 class ExecutorNode(ManagedNode):
-    """Subscribes action, stop, pose; publishes status, stopped, and stop when it has to; serves its own services."""
+    """Subscribes action, stop, pose; publishes status, stopped, ~/heartbeat, and stop when it has to; serves its own services."""
 
     def __init__(self) -> None:
         """Create topics and services; gate and back end come with configure."""
@@ -70,6 +72,8 @@ class ExecutorNode(ManagedNode):
         self._status = self.create_lifecycle_publisher(ActionStatus, "status", qos.STATUS)
         self._stopped = self.create_lifecycle_publisher(Bool, "stopped", qos.LATEST)
         self._stop = self.create_lifecycle_publisher(Empty, "stop", qos.COMMAND)
+        self._heartbeats = self.create_lifecycle_publisher(Empty, "~/heartbeat", qos.MEASUREMENT)
+        self._last_heartbeat = 0.0
         self._wake = self.create_guard_condition(self._tick, ReentrantCallbackGroup())
         services = MutuallyExclusiveCallbackGroup()
         for name, kind, serve in (
@@ -91,6 +95,10 @@ class ExecutorNode(ManagedNode):
         self._period_s = 1.0 / values["update_rate_hz"]
         self._pose_type = POSE_TYPES[values["pose_type"]]
         self._trouble = ""
+
+    def retune(self, values: Mapping[str, Any]) -> None:
+        """Go on with other limits; plans in hand stay, and what the robot has to say already is due as before."""
+        self._do(lambda executor: executor.retune(_settings(values)))
 
     def start(self) -> None:
         """Take actions from now on."""
@@ -132,6 +140,10 @@ class ExecutorNode(ManagedNode):
 
     def _tick(self) -> None:
         self._do(lambda executor: executor.tick(self._now()))
+        # Only whoever came through a tick may say that the robot is looked after.
+        if time.monotonic() - self._last_heartbeat >= HEARTBEAT_S and self.context.ok():
+            self._last_heartbeat = time.monotonic()
+            self._heartbeats.publish(Empty())
 
     def _on_action(self, message: RobotAction) -> None:
         order = order_of(message)

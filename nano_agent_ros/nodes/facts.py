@@ -74,7 +74,7 @@ class FactBook:
     def __init__(self, site: Site, near_m: float = 1.0, memory: int = 256) -> None:
         """A location counts as reached within `near_m` metres of its pose; `memory` actions are remembered."""
         self._site = site
-        self._near_m = near_m
+        self.near_m = near_m
         self._memory = memory
         self._actions: dict[UUID, _Known] = {}
         self._facts: dict[str, Value] = {}
@@ -119,7 +119,7 @@ class FactBook:
         """Note where the robot is, in metres in the site's frame."""
         posed = [(math.hypot(p.pose[0] - x, p.pose[1] - y), p.id) for p in self._site.locations.values() if p.pose]
         distance, nearest = min(posed, default=(math.inf, ""))
-        if distance <= self._near_m:
+        if distance <= self.near_m:
             self._facts["location"] = nearest
         else:
             self._facts.pop("location", None)

@@ -32,7 +32,7 @@ from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import pose_of
 from nano_agent_ros.nodes.defects import detection_array_type, report_message, spoken_of
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
-from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 from nano_agent_ros.state import PrefixCache
@@ -47,25 +47,25 @@ PARAMETERS = (
     Parameter("skills", "", "Skills file, for the types of report_defect; empty: the one that ships"),
     Parameter("policy", "", "Policy file: severity by type, size and place; empty: the one that ships"),
     Parameter("location", "", "Location id of a camera that does not move; empty: where the robot is, by `pose`"),
-    Parameter("near_m", 1.5, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
+    Live("near_m", 1.5, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
     Parameter("golden_dir", "", "Folder of the golden samples; empty: one in the user's data folder"),
     Parameter("store_dir", "", "Folder of reports and evidence; empty: of the namespace, in the user's state folder"),
-    Parameter("rate_hz", 2.0, "Pictures compared per second at most", 0.05, 30.0),
-    Parameter("min_pictures", 3, "Pictures in which a finding must be there before it is reported", 1, 100),
-    Parameter("forget_s", 3.0, "A finding that was not seen for longer must be seen anew, in seconds", 0.1, 600.0),
-    Parameter("min_contrast", 14.0, "Grey levels by which a defect differs at least", 2.0, 200.0),
-    Parameter("min_area_percent", 0.01, "Part of the picture that a defect covers at least, in percent", 0.001, 50.0),
-    Parameter("tolerance_px", 1, "How far pixels may be misplaced, in pixels of a picture 640 wide", 0, 5),
-    Parameter("min_likeness", 0.5, "Correlation with a golden sample of a picture that shows the same thing", 0.0, 1.0),
-    Parameter("min_score", 0.5, "Detections of vision_msgs that score less are passed over", 0.0, 1.0),
-    Parameter("merge_window_s", 900.0, "Within this time a person and a camera mean one thing, in seconds", 0.0, 1e6),
+    Live("rate_hz", 2.0, "Pictures compared per second at most", 0.05, 30.0),
+    Live("min_pictures", 3, "Pictures in which a finding must be there before it is reported", 1, 100),
+    Live("forget_s", 3.0, "A finding that was not seen for longer must be seen anew, in seconds", 0.1, 600.0),
+    Live("min_contrast", 14.0, "Grey levels by which a defect differs at least", 2.0, 200.0),
+    Live("min_area_percent", 0.01, "Part of the picture that a defect covers at least, in percent", 0.001, 50.0),
+    Live("tolerance_px", 1, "How far pixels may be misplaced, in pixels of a picture 640 wide", 0, 5),
+    Live("min_likeness", 0.5, "Correlation with a golden sample of a picture that shows the same thing", 0.0, 1.0),
+    Live("min_score", 0.5, "Detections of vision_msgs that score less are passed over", 0.0, 1.0),
+    Live("merge_window_s", 900.0, "Within this time a person and a camera mean one thing, in seconds", 0.0, 1e6),
     Parameter("describe", "model", "Who words descriptions: the language model, or a template", choices=WRITERS),
     Parameter("model", "", "Model folder for that; empty: the one that ships"),
     Parameter("engine", "native", "What runs the model: native, or another engine of the package"),
     Parameter("threads", 1, "CPU threads of the engine; 0: it decides", 0, 256),
     Parameter("max_store_mb", 500.0, "Reports and evidence take at most this, in megabytes; the oldest go", 1.0, 1e6),
     Parameter("max_age_days", 90.0, "Reports that were not seen for longer go, in days", 0.01, 10000.0),
-    Parameter("jpeg_quality", 90, "Quality of evidence pictures", 30, 100),
+    Live("jpeg_quality", 90, "Quality of evidence pictures", 30, 100),
 )
 
 
@@ -109,18 +109,12 @@ class InspectorNode(ManagedNode):
             values["max_age_days"] * 86400,
             self._now,
         )
-        settings = Settings(
-            min_contrast=values["min_contrast"],
-            min_area=values["min_area_percent"] / 100,
-            tolerance=values["tolerance_px"],
-            min_likeness=values["min_likeness"],
-        )
         inspector = Inspector(
             Goldens(golden_folder(values["golden_dir"])),
             store,
             Policy.load(values["policy"] or None, types, site.locations),
             _describer(values, skills, site),
-            settings,
+            _settings(values),
             values["min_pictures"],
             values["forget_s"],
             values["merge_window_s"],
@@ -130,6 +124,13 @@ class InspectorNode(ManagedNode):
             self._settings, self._site, self._types, self._inspector = values, site, types, inspector
         places = ", ".join(inspector.goldens.locations()) or "none yet"
         self.get_logger().info(f"golden samples in {inspector.goldens.folder}: {places}; reports in {store.folder}")
+
+    def retune(self, values: Mapping[str, Any]) -> None:
+        """Go on with other thresholds, from the next picture on."""
+        with self._lock:
+            if self._inspector is not None:
+                limits = (values["min_pictures"], values["forget_s"], values["merge_window_s"], values["jpeg_quality"])
+                self._inspector.retune(_settings(values), *limits)
 
     def start(self) -> None:
         """Look and listen from now on."""
@@ -289,6 +290,15 @@ class InspectorNode(ManagedNode):
 
     def _now(self) -> float:
         return float(self.get_clock().now().nanoseconds) * 1e-9
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    return Settings(
+        min_contrast=values["min_contrast"],
+        min_area=values["min_area_percent"] / 100,
+        tolerance=values["tolerance_px"],
+        min_likeness=values["min_likeness"],
+    )
 
 
 def _describer(values: Mapping[str, Any], skills: Skills, site: Site) -> Describer:

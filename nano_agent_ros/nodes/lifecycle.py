@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -21,8 +23,9 @@ from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.nodes.parameters import Parameter, Parameters
 from nano_agent_ros.speech import SpeechError
 
-AUTOSTART = Parameter("autostart", False, "Configure and activate by itself once it runs")
+AUTOSTART = Parameter("autostart", False, "Configure and activate by itself once it runs", read_only=True)
 LOOK_UP_S = 0.2  # how often it is seen that the process shall end: waiting for callbacks holds signals up
+HEARTBEAT_S = 1.0  # how often the node says on /diagnostics how it is, and with that, that it is alive
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -36,13 +39,16 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, parameters: Iterable[Parameter]) -> None:
         """Declare parameters; nothing else happens before configure."""
         super().__init__(name)
-        self.parameters = Parameters(self, [*parameters, AUTOSTART])
+        self.parameters = Parameters(self, [*parameters, AUTOSTART], self._retune)
         self.active = False
         self.level = OK
         self._diagnosis = "unconfigured"
         self._details: dict[str, str] = {}
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._heartbeat = self.create_timer(1.0, self._publish_diagnostics)
+        # Alone in its group: a transition that takes minutes does not hold the heartbeat up, a stuck executor does.
+        self._heartbeat = self.create_timer(
+            HEARTBEAT_S, self._publish_diagnostics, callback_group=MutuallyExclusiveCallbackGroup()
+        )
 
     def setup(self, values: Mapping[str, Any]) -> None:
         """Open what the parameters name; may raise."""
@@ -56,8 +62,11 @@ class ManagedNode(LifecycleNode):
     def teardown(self) -> None:
         """Release what `setup` opened."""
 
+    def retune(self, values: Mapping[str, Any]) -> None:
+        """Go on with changed live parameters; `values` is the mapping that `setup` was given, which shows them."""
+
     def diagnose(self, level: bytes, message: str, **values: object) -> None:
-        """Report how the node is on /diagnostics, now and every second."""
+        """Report how the node is on /diagnostics, now and every HEARTBEAT_S."""
         self.level, self._diagnosis = level, message
         self._details.update({key: str(value) for key, value in values.items()})
         self._publish_diagnostics()
@@ -78,7 +87,7 @@ class ManagedNode(LifecycleNode):
             self.setup(self.parameters.read())
         except Exception as error:
             self._fail("configure", error)
-            self.teardown()
+            self._unconfigure()
             return TransitionCallbackReturn.FAILURE
         self.diagnose(OK, "inactive")
         return super().on_configure(state)
@@ -105,7 +114,7 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything."""
-        self.teardown()
+        self._unconfigure()
         self.diagnose(OK, "unconfigured")
         return super().on_cleanup(state)
 
@@ -122,7 +131,15 @@ class ManagedNode(LifecycleNode):
     def close(self) -> None:
         """Halt and release everything, whatever the state."""
         self._rest()
+        self._unconfigure()
+
+    def _unconfigure(self) -> None:
+        self.parameters.release()
         self.teardown()
+
+    def _retune(self, values: Mapping[str, Any]) -> None:
+        self.retune(values)
+        self.get_logger().info("changed parameters are in effect")
 
     def _rest(self) -> None:
         self.active = False
@@ -136,12 +153,14 @@ class ManagedNode(LifecycleNode):
         self.diagnose(ERROR, f"cannot {transition}: {text}")
 
     def _publish_diagnostics(self) -> None:
+        # Whoever supervises the node tells by these the process that it started from one before it.
+        known = {"lifecycle": self._state_machine.current_state[1], "pid": str(os.getpid()), **self._details}
         status = DiagnosticStatus(
             level=self.level,
             name=self.get_fully_qualified_name().lstrip("/"),
             hardware_id="nano_agent_ros",
             message=self._diagnosis,
-            values=[KeyValue(key=key, value=value) for key, value in self._details.items()],
+            values=[KeyValue(key=key, value=value) for key, value in known.items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
@@ -172,29 +191,40 @@ def _once(node: Node, call: Callable[[], None]) -> None:
     timer = node.create_timer(0.0, fire)  # in the callback group of the node's own services
 
 
-def run(make_node: Callable[[], ManagedNode], args: list[str] | None = None) -> int:
-    """Spin one node until SIGINT or SIGTERM; return the exit code of the process.
+def run(*make_nodes: Callable[[], ManagedNode]) -> int:
+    """Spin one node or several until SIGINT or SIGTERM; return the exit code of the process.
 
-    The node is closed while its publishers and clients still work: what it gives up then, it can say.
+    Each node has threads of its own. Nodes are closed while their publishers and clients still work: what one gives
+    up then, it can say.
     """
-    node: ManagedNode | None = None
+    nodes: list[ManagedNode] = []
+    threads: list[threading.Thread] = []
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = make_node()
-        executor = MultiThreadedExecutor(num_threads=4)
-        executor.add_node(node)
-        if node.get_parameter(AUTOSTART.name).value:
-            _once(node, node.bring_up)
-        spin(executor, node, stop)
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        for make in make_nodes:
+            nodes.append(make())
+        for node in nodes:
+            executor = MultiThreadedExecutor(num_threads=4)
+            executor.add_node(node)
+            if node.get_parameter(AUTOSTART.name).value:
+                _once(node, node.bring_up)
+            threads.append(threading.Thread(target=spin, args=(executor, node, stop), name=node.get_name()))
+        for thread in threads:
+            thread.start()
+        while not stop.wait(LOOK_UP_S) and any(thread.is_alive() for thread in threads):
+            pass
     except Exception as error:
         # What cannot even become a node, such as a parameter file that is no YAML.
         print(f"cannot start: {str(error).strip()}", file=sys.stderr, flush=True)
         return 1
     finally:
-        if node is not None:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for node in nodes:
             node.close()
         rclpy.try_shutdown()
     return 0

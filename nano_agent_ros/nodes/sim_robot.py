@@ -24,7 +24,7 @@ from nano_agent_ros.msg import ActionStatus
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import command_of, pose_message, status_message, uuid_of
 from nano_agent_ros.nodes.lifecycle import ManagedNode, run
-from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.robot.behaviours import World
 from nano_agent_ros.robot.kinematics import Body, Pose, angle_between
 from nano_agent_ros.robot.simulation import Command, Fault, SimulatedRobot, State, Status
@@ -33,16 +33,20 @@ from nano_agent_ros.skills import Site
 PARAMETERS = (
     Parameter("site", "warehouse", "Site file, or the name of one that ships: where locations are"),
     Parameter("start_location", "", "Location id at which the robot begins; empty: the origin"),
-    Parameter("time_scale", 1.0, "Seconds of simulated time per second", 0.01, 1000.0),
+    Live("time_scale", 1.0, "Seconds of simulated time per second", 0.01, 1000.0),
     Parameter("speed_mps", 1.0, "Driving speed in m/s", 0.05, 3.0),
-    Parameter("turn_rate", 1.5, "Turning speed in rad/s", 0.1, 6.0),
+    Live("turn_rate", 1.5, "Turning speed in rad/s", 0.1, 6.0),
     Parameter("battery_percent", 100.0, "Charge at the beginning", 0.0, 100.0),
-    Parameter("drain_percent_per_s", 0.02, "What driving costs of the battery, per simulated second", 0.0, 10.0),
+    Live("drain_percent_per_s", 0.02, "What driving costs of the battery, per simulated second", 0.0, 10.0),
     Parameter("charging_station", "charging_station", "Location id at which `dock` charges"),
     Parameter("update_rate_hz", 20.0, "Steps of the simulation per second", 1.0, 100.0),
-    Parameter("status_rate_hz", 2.0, "How often progress is fed back and pose published", 0.1, 50.0),
+    Live("status_rate_hz", 2.0, "How often progress is fed back and pose published", 0.1, 50.0),
+    Parameter(
+        "link_timeout_s", 3.0, "Without a heartbeat of the executor for so long it gives up; 0: never", 0.0, 60.0
+    ),
 )
 NIL = UUID(int=0)
+LONGEST_STEP_S = 0.25  # of silence at once: while this node itself does not run it cannot say that another is silent
 
 
 @dataclass
@@ -66,11 +70,13 @@ class SimRobotNode(ManagedNode):
         self._pose = self.create_lifecycle_publisher(PoseStamped, "pose", qos.LATEST)
         self._odom = self.create_lifecycle_publisher(Odometry, "odom", qos.MEASUREMENT)
         self._measured: tuple[float, Pose] | None = None
+        self._silence_s: float | None = None  # of the executor, which never spoke so far
         self.create_subscription(Polygon, "~/obstacles", self._on_obstacles, qos.COMMAND)
         self.create_subscription(String, "~/fail", self._on_fail, qos.COMMAND)
         self.create_subscription(
             Empty, "stop", self._on_stop, qos.COMMAND, callback_group=MutuallyExclusiveCallbackGroup()
         )
+        self.create_subscription(Empty, "executor/heartbeat", self._on_heartbeat, qos.MEASUREMENT)
         self._server = ActionServer(
             self,
             ExecuteAction,
@@ -98,9 +104,18 @@ class SimRobotNode(ManagedNode):
             drain_driving=values["drain_percent_per_s"],
         )
         self._robot = SimulatedRobot(World(places, values["charging_station"]), body)
-        self._scale = values["time_scale"]
         self._period_s = 1.0 / values["update_rate_hz"]
-        self._report_every_s = 1.0 / values["status_rate_hz"]
+        self._link_timeout_s = values["link_timeout_s"]
+        self.retune(values)
+
+    def retune(self, values: Mapping[str, Any]) -> None:
+        """Let time pass faster or slower, and the robot turn and use its battery otherwise."""
+        with self._lock:
+            self._scale = values["time_scale"]
+            self._report_every_s = 1.0 / values["status_rate_hz"]
+            if self._robot is not None:
+                self._robot.body.turn_rate = values["turn_rate"]
+                self._robot.body.drain_driving = values["drain_percent_per_s"]
 
     def start(self) -> None:
         """Let simulated time pass."""
@@ -127,8 +142,10 @@ class SimRobotNode(ManagedNode):
         with self._lock:
             if self._robot is None or not self.active:
                 return
-            changes = self._robot.step((now - self._last_step) * self._scale)
+            passed_s = now - self._last_step
+            changes = self._robot.step(passed_s * self._scale)
             self._last_step = now
+            self._notice_silence(min(passed_s, LONGEST_STEP_S))
             self._publish(changes)
             due = now - self._last_report >= self._report_every_s
             for goal in list(self._goals.values()):
@@ -144,6 +161,20 @@ class SimRobotNode(ManagedNode):
         with self._lock:
             if self._robot is not None:
                 self.get_logger().warning("stop")
+                self._publish(self._robot.stop())
+
+    def _on_heartbeat(self, message: Empty) -> None:
+        self._silence_s = 0.0
+
+    def _notice_silence(self, passed_s: float) -> None:
+        """Nobody would stop the robot where it must not be: without an executor it does not go on."""
+        if self._silence_s is None or self._robot is None or not self._link_timeout_s:
+            return
+        self._silence_s += passed_s
+        if self._silence_s > self._link_timeout_s:
+            self._silence_s = None
+            if self._robot.busy:
+                self.get_logger().error(f"no executor for {self._link_timeout_s:g} s: everything is given up")
                 self._publish(self._robot.stop())
 
     def _publish(self, changes: Iterable[Status]) -> None:

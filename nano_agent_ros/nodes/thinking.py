@@ -87,6 +87,10 @@ class Thinking:
         self._worker.shutdown(wait=True, cancel_futures=True)
         self._keeping.close()
 
+    def retune(self, max_age_s: float, max_waiting: int, interrupt: bool) -> None:
+        """Go on with other limits; what waits already goes on waiting."""
+        self._max_age_s, self._max_waiting, self._interrupt = max_age_s, max_waiting, interrupt
+
     def submit(self, utterance: Utterance) -> Future[Outcome] | None:
         """Have an utterance understood and acted upon; None if too many wait already."""
         with self.dialogue.lock, self._count_lock:

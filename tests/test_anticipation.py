@@ -118,12 +118,12 @@ def test_the_tail_is_taken_back_and_facts_that_change_begin_anew(shipped):
     _, agent = shipped
     agent.reset()
     agent.hear("hello")
-    whole = agent.anticipate("go to dock", complete=True)
+    whole = agent.anticipate("please drive over to dock", complete=True)
     steps = count_steps(agent)
-    read = agent.anticipate("go to dock 3", complete=True)
+    read = agent.anticipate("please drive over to dock 3", complete=True)
     assert len(steps[0]) < read < whole + len(steps[0])
     assert len(steps[0]) < whole
-    assert len([agent.anticipate("go to dock 3", {"battery": 7}), *steps]) == 3
+    assert len([agent.anticipate("please drive over to dock 3", {"battery": 7}), *steps]) == 3
     assert len(steps[1]) > len(steps[0])
     del agent.engine.extend
 

@@ -23,8 +23,7 @@ def _conversation(turns):
     tokens, messages = BUILDER.prefix(), []
     for index, (text, facts, calls) in enumerate(turns):
         tokens += BUILDER.turn(text, facts, first=index == 0) + BUILDER.reply(write_reply(calls))
-        line = "; ".join(f"{k}: {v}" for k, v in facts.items())
-        messages += [{"role": "user", "content": (line + "\n" if line else "") + text}, reply_message(calls)]
+        messages += [{"role": "user", "content": BUILDER.content(text, facts)}, reply_message(calls)]
     return tokens, messages
 
 
@@ -39,6 +38,12 @@ def test_the_tokens_of_a_conversation_are_those_of_the_template_s_rendering():
     )
     whole = BUILDER.conversation(messages)
     assert tokens == TOKENIZER.encode(whole.removesuffix("\n"))
+
+
+def test_facts_come_before_what_was_said_and_the_names_in_it_after():
+    assert BUILDER.content("hello") == "hello"
+    told = BUILDER.content("take the hand truck to dock three", {"battery": 62, "carrying": "pallet"})
+    assert told == "battery: 62; carrying: pallet\ntake the hand truck to dock three\nhand truck=pallet_jack\n=dock_3"
 
 
 @given(st.lists(WORDS, min_size=1, max_size=3))

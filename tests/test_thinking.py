@@ -95,7 +95,7 @@ def test_a_conversation_with_thoughts_holds_none_of_them(model, budget):
         turn = agent.hear(text)
         assert 0 < turn.tokens["thought"] < turn.tokens["steps"] + 20 or turn.kind == "refuse"  # it may not end
         calls = builder.dialect.parse(replies[-1])
-        messages += [{"role": "user", "content": text}, builder.dialect.message(calls)]
+        messages += [{"role": "user", "content": builder.content(text)}, builder.dialect.message(calls)]
     messages.append({"role": "user", "content": "go"})
     rendered = model.tokenizer.encode(builder.conversation(messages, generation=True))
     following = builder.turn("go")

@@ -12,6 +12,7 @@ from nano_agent_ros.errors import ConfigError, NanoAgentError
 from nano_agent_ros.prompt.template import ChatTemplate
 from nano_agent_ros.prompt.tokenizer import Tokenizer
 from nano_agent_ros.skills import Call, Site, Skills
+from nano_agent_ros.skills.mentions import Mentions
 
 Facts = Mapping[str, str | int | float]
 
@@ -61,6 +62,7 @@ class PromptBuilder:
         has no thinking to switch on (or none to switch off)."""
         self._tokenizer, self._template, self._thinking = tokenizer, template, thinking
         self._switched = "/no_think" in template.source  # thinking is switched by a word in a message
+        self._mentions = Mentions(site)
         self.system = self._system_message(site.describe())
         self.tools = [skill.tool() for skill in skills]
         self.dialect, *_ = find_dialect(skills, self._past)
@@ -123,12 +125,14 @@ class PromptBuilder:
         return [*self._encode([(whole, True)], tags), self.eos_id]
 
     def content(self, text: str, facts: Facts | None = None) -> str:
-        """The user message: a line of facts if there are any, then the utterance. The last line is the person's."""
+        """The user message: a line of facts if there are any, the utterance, and a line for each name of the site in
+        it (`skills.mentions`). These come last, for the utterance is read while it is still being said."""
+        mentions = self._mentions.show(text)
         if facts:
             text = "; ".join(f"{_one_line(k)}: {_one_line(v)}" for k, v in facts.items()) + "\n" + text
         while self._switched and _SWITCH.search(text):  # nobody switches thinking by saying so
             text = _SWITCH.sub("", text)
-        return text
+        return text + mentions
 
     def conversation(self, messages: list[dict[str, object]], generation: bool = False) -> str:
         """The chat template's own rendering of a whole conversation (for the proof that appending equals it)."""

@@ -157,6 +157,23 @@ def test_this_does_not(text: str) -> None:
     assert not is_stop(text)
 
 
+def listed(request: pytest.FixtureRequest) -> dict[str, list[str]]:
+    path = request.config.rootpath / "tests/stop_phrases.yaml"
+    return dict(yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def test_of_hundreds_of_ways_to_say_stop_none_is_missed(request: pytest.FixtureRequest) -> None:
+    stops = listed(request)["stops"]
+    assert len(set(stops)) >= 250
+    assert [text for text in stops if not is_stop(text)] == []
+
+
+def test_of_hundreds_of_sentences_with_such_words_that_are_no_stop_none_stops(request: pytest.FixtureRequest) -> None:
+    others = listed(request)["others"]
+    assert len(set(others)) >= 230
+    assert [text for text in others if is_stop(text)] == []
+
+
 POLITE = st.lists(st.sampled_from(["please", "robot", "hey", "no", "uh", "okay", "now"]), max_size=4)
 COMMAS = st.sampled_from([" ", ", ", "! ", "... ", "  "])
 

@@ -18,8 +18,9 @@ BUSY = 10.0
 """SHARE while transcriptions take so long."""
 
 
-OPEN = ("it", "that", "this", "all", "everything")
-"""Words after "stop" that another may follow which changes it: "stop that conveyor", "stop it, Maria"."""
+OPEN = ("it", "that", "this", "all", "everything", "going", "moving", "driving", "rolling")
+"""Words after "stop" that another may follow which changes it: "stop that conveyor", "stop it, Maria", "stop going
+there"."""
 
 
 class Agreement:

@@ -21,35 +21,57 @@ MAX_LENGTH = 500
 """Characters, more than fits into an utterance. Longer text is not searched, so that no text can delay the check."""
 
 STRONG = (
-    "stop", "emergency stop", "e stop", "estop", "full stop", "all stop", "dead stop", "stop yourself", "halt",
-    "freeze", "come to a stop", "come to a halt", "dont move", "do not move", "stand still", "hold still",
-    "quit moving", "cease movement", "cease all motion", "brake", "brakes", "hit the brakes", "slam on the brakes",
-    "kill the motors", "cut the motors", "thats far enough",
+    "stop", "stopp", "emergency stop", "emergency halt", "emergency shutdown", "emergency off", "emergency brake",
+    "e stop", "estop", "full stop", "all stop", "dead stop", "hard stop", "total stop", "complete stop", "safety stop",
+    "quick stop", "halt", "freeze", "come to a stop", "come to a full stop", "come to a halt", "bring it to a stop",
+    "dont move", "dont you move", "do not move", "stand still", "hold still", "stay still", "keep still",
+    "quit moving", "cease movement", "cease all motion", "cease moving", "brake", "brakes", "hit the brake",
+    "hit the brakes", "slam the brakes", "slam on the brakes", "step on the brakes", "put on the brakes",
+    "kill the motors", "kill the engine", "kill the power", "cut the motors", "cut the engine", "cut the power",
+    "turn off the robot", "switch off the robot", "turn off the motors", "switch off the motors", "thats far enough",
 )  # fmt: skip
 """Phrases that stop alone, repeated, or with a warning behind them."""
 
-WEAK = ("whoa", "woah", "wo", "hold it", "hold up", "abort", "alt", "hault", "aboard", "a bort")
+WEAK = (
+    "whoa", "woah", "wo", "hold it", "hold up", "abort", "emergency", "cease", "quit it", "kill it", "shut down",
+    "shut it down", "shut it off", "turn it off", "switch it off", "power off", "make a stop", "no further",
+    "not another inch", "not one more step", "no move", "not move", "do stop", "make stop", "the emergency stop", "the stop button",
+    "stop button",
+)  # fmt: skip
 """Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk, "abort, go
-to dock two" a change of plan. The last four are what Whisper tiny makes of a lone "halt" and "abort".
-"""
+to dock two" a change of plan, "turn it off at the wall" for somebody else."""
+
+MISHEARD = (
+    "alt", "hault", "aboard", "a bort", "a board", "stand steel", "emergency hall", "emergency hole", "emergency home",
+    "emergency out", "emergency alt", "emergency all", "emergency hold", "emergency haul", "emergency stopped",
+)  # fmt: skip
+"""What Whisper tiny makes of a lone "halt", "abort", "stand still" and "emergency halt"; used as WEAK is."""
 
 TAILS = (
     "right there", "right here", "right now", "right away", "there", "here", "it", "that", "this", "everything",
-    "all", "now", "immediately", "at once", "moving", "driving", "where you are", "what you are doing",
-    "what youre doing", "whatever you are doing", "whatever youre doing", "another inch", "an inch", "the robot",
+    "all", "now", "immediately", "at once", "this second", "right this second", "this instant", "moving", "driving",
+    "rolling", "going", "to move", "to drive", "the moving", "the drive", "where you are", "exactly where you are",
+    "dead", "in your tracks", "what you are doing", "what youre doing", "whatever you are doing",
+    "whatever youre doing", "another inch", "an inch", "a muscle", "any further", "the robot", "that robot",
+    "this robot", "the machine", "the motors", "your motors", "the wheels", "yourself", "that thing", "this thing",
+    "the thing", "the damn thing", "all movement", "all motion", "operation", "all operations", "my foot", "my hand",
 )  # fmt: skip
 """What may follow a stop phrase and belongs to it."""
 
 FILLERS = (
-    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "uh", "um", "er", "erm", "hmm", "well", "now",
-    "just", "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait",
-    "everybody", "everyone",
+    "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "aah", "ow", "ouch", "uh", "um", "er", "erm", "hmm",
+    "well", "now", "just", "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait",
+    "everybody", "everyone", "somebody", "someone", "anybody", "help", "danger", "emergency", "shit", "jesus", "st",
+    "s", "must", "you",
 )  # fmt: skip
 LEADS = (
     "can you", "could you", "will you", "would you", "can you just", "you need to", "you have to", "you must",
-    "you should", "you better", "you", "must", "i need you to", "i want you to", "i told you to", "i said", "i say",
-    "we need to", "make it", "oh my god", "oh god", "thank you", "thats enough", "for gods sake", "damn it",
-    "god damn it", "watch out", "look out", "careful", "be careful", "hold on",
+    "you should", "you better", "you gotta", "you got to", "youve got to", "i need you to", "i want you to",
+    "i told you to", "im telling you to", "i order you to", "i command you to", "im begging you", "i said", "i say",
+    "we need to", "make it", "will somebody", "can somebody", "can anybody", "would somebody", "oh my god", "oh god",
+    "oh shit", "thank you", "thats enough", "for gods sake", "for the love of god", "damn it", "god damn it",
+    "watch out", "look out", "careful", "be careful", "hold on", "press the", "hit the", "push the", "activate",
+    "initiate", "execute", "please to", "do a", "no go", "youre hurting me",
 )  # fmt: skip
 WARNINGS = (
     "there is", "there are", "theres", "you", "youre", "youll", "your", "youve", "watch out", "look out", "careful",
@@ -68,7 +90,7 @@ def is_stop(text: str, names: Sequence[str] = ("robot",)) -> bool:
     whole = [word for clause in clauses for word in clause]
     called = [" ".join(_words(_plain(name))) for name in names]
     fillers = _phrases([*FILLERS, *LEADS, *called])
-    strong, weak = _phrases(STRONG), _phrases(WEAK)
+    strong, weak = _phrases(STRONG), _phrases([*WEAK, *MISHEARD])
     return (
         any(_only(clause, strong, fillers) for clause in clauses)
         or _only(whole, strong + weak, fillers)

@@ -1,186 +1,22 @@
-"""`nano-agent up`: the nodes of launch/agent.launch.py, each a process, brought up through their lifecycle."""
+"""`nano-agent up`: the nodes of the launch files, brought up through their lifecycle and watched over."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import queue
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from nano_agent_ros.errors import ConfigError, NanoAgentError
-from nano_agent_ros.processes import Process, describe_exit, stop_all
+from nano_agent_ros import fleet
+from nano_agent_ros.console import Keyboard, say, signals_as_interrupt
+from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.graph import BringUpError, Graph
 from nano_agent_ros.resources import find
-
-START_TIMEOUT_S = 30.0
-CONFIGURE_TIMEOUT_S = 600.0  # a large model on a slow disk
-LINE = "{severity}: {message}"
-
-
-class BringUpError(NanoAgentError):
-    """A node did not start, configure or activate; the message names it."""
-
-
-@dataclass(frozen=True)
-class NodeProcess:
-    """A node to run: its name, which is its module below nano_agent_ros.nodes as well, and parameters to override."""
-
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-def node_command(node: NodeProcess, namespace: str, params_file: Path, log_level: str) -> list[str]:
-    """The command line of a node, with the environment's own Python."""
-    command = [sys.executable, "-m", f"nano_agent_ros.nodes.{node.name}", "--ros-args"]
-    command += ["-r", f"__ns:={namespace}", "--params-file", str(params_file)]
-    for name, value in node.parameters.items():
-        command += ["-p", f"{name}:={_yaml(value)}"]
-    return [*command, "--log-level", f"{node.name}:={log_level}"]
-
-
-def _yaml(value: Any) -> str:
-    # ROS parses the value as YAML: a bare 1.0 or yes would not stay a string.
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def full_namespace(namespace: str) -> str:
-    """The namespace as ROS wants it, with a leading slash; raises ConfigError if it cannot be one."""
-    parts = [part for part in namespace.split("/") if part]
-    if not all(part.isidentifier() and part.isascii() for part in parts):
-        raise ConfigError(f"namespace '{namespace}': only letters, digits, _ and / , such as robot1")
-    return "/" + "/".join(parts)
-
-
-class Graph:
-    """The nodes' processes and their lifecycle. Use as a context: leaving it ends every process."""
-
-    def __init__(
-        self,
-        nodes: Sequence[NodeProcess],
-        namespace: str = "/",
-        params_file: Path | None = None,
-        log_level: str = "info",
-        on_line: Callable[[str, str], None] | None = None,
-    ) -> None:
-        """Know what to run; `on_line` gets each line of output with the node's name."""
-        self.nodes = nodes
-        self.namespace = full_namespace(namespace)
-        self._params_file = params_file or find("config/agent.yaml")
-        if not self._params_file.is_file():
-            raise ConfigError(f"{self._params_file}: no such parameter file")
-        self._log_level = log_level
-        self._on_line = on_line or _print_line
-        self.processes: dict[str, Process] = {}
-        self._reported: set[str] = set()
-        self._context: Any = None
-
-    def __enter__(self) -> Graph:
-        """Start the processes."""
-        import rclpy
-        from rclpy.context import Context
-
-        environment = dict(os.environ)
-        environment.setdefault("RCUTILS_CONSOLE_OUTPUT_FORMAT", LINE)
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
-        try:
-            self.node = rclpy.create_node(f"bring_up_{os.getpid()}", context=self._context, namespace=self.namespace)
-            self._executor = rclpy.executors.SingleThreadedExecutor(context=self._context)
-            self._executor.add_node(self.node)
-            for node in self.nodes:
-                command = node_command(node, self.namespace, self._params_file, self._log_level)
-                self.processes[node.name] = Process(node.name, command, self._on_line, environment)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """End the processes."""
-        self.close()
-
-    def close(self) -> None:
-        """End every process: SIGINT, then SIGTERM, then SIGKILL, each with bounded patience."""
-        # A second Ctrl-C must not leave half of them behind.
-        with _deaf_to_signals():
-            for name in stop_all(list(self.processes.values())):
-                self._on_line(name, "did not end by itself and was killed")
-            if self._context is not None and self._context.ok():
-                self._executor.shutdown()
-                self.node.destroy_node()
-                self._context.shutdown()
-
-    def spin(self, seconds: float) -> None:
-        """Handle ROS callbacks for about that long."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=min(left, 0.1))
-
-    def configure(self) -> None:
-        """Configure all nodes, at the same time; raises BringUpError."""
-        self._change(list(self.processes), "configure", CONFIGURE_TIMEOUT_S)
-
-    def activate(self, *names: str) -> None:
-        """Activate nodes in the given order; raises BringUpError."""
-        for name in names:
-            self._change([name], "activate", START_TIMEOUT_S)
-
-    def crashed(self) -> list[str]:
-        """A sentence for each process that has ended since the last call without being asked to."""
-        sentences = []
-        for name, process in self.processes.items():
-            code = process.exit_code()
-            if code is not None and not process.stopping and name not in self._reported:
-                self._reported.add(name)
-                sentences.append(f"{name} has ended ({describe_exit(code)})")
-        return sentences
-
-    @property
-    def running(self) -> bool:
-        """Whether any process still runs."""
-        return any(process.exit_code() is None for process in self.processes.values())
-
-    def _change(self, names: Sequence[str], transition: str, timeout_s: float) -> None:
-        from lifecycle_msgs.msg import Transition
-        from lifecycle_msgs.srv import ChangeState
-
-        codes = {"configure": Transition.TRANSITION_CONFIGURE, "activate": Transition.TRANSITION_ACTIVATE}
-        clients: dict[str, Any] = {name: self.node.create_client(ChangeState, f"{name}/change_state") for name in names}
-        try:
-            self._wait(lambda: all(c.service_is_ready() for c in clients.values()), names, "answer", START_TIMEOUT_S)
-            request = ChangeState.Request(transition=Transition(id=codes[transition]))
-            futures = {name: client.call_async(request) for name, client in clients.items()}
-            self._wait(lambda: all(f.done() for f in futures.values()), names, transition, timeout_s)
-        finally:
-            for client in clients.values():
-                self.node.destroy_client(client)
-        results = {name: future.result() for name, future in futures.items()}
-        failed = [name for name, result in results.items() if result is None or not result.success]
-        if failed:
-            self.spin(0.3)  # the reason is on its way through the pipe
-            raise BringUpError(f"{' and '.join(failed)} could not {transition}; the log above says why")
-
-    def _wait(self, done: Callable[[], bool], names: Sequence[str], what: str, timeout_s: float) -> None:
-        until = time.monotonic() + timeout_s
-        while not done():
-            self.spin(0.05)
-            ended = [name for name in names if self.processes[name].exit_code() is not None]
-            if ended:
-                self.processes[ended[0]].wait(1.0)
-                code = self.processes[ended[0]].exit_code() or 0
-                raise BringUpError(f"{ended[0]} has ended ({describe_exit(code)}); the log above says why")
-            if time.monotonic() > until:
-                raise BringUpError(f"{', '.join(names)} did not {what} within {timeout_s:.0f} s")
+from nano_agent_ros.skills import Site
+from nano_agent_ros.supervision import Limits, Supervisor
+from nano_agent_ros.units import ORDER, NodeSpec, Unit, full_namespace, separate, write_parameters
 
 
 def add_node_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,10 +42,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inspect", action="store_true", help="start the inspector too (docs/inspection.md)")
     parser.add_argument("--record", action="store_true", help="start the recorder too (docs/recording.md)")
     parser.add_argument("--safety", type=Path, help="safety policy (default: config/safety.yaml)")
+    parser.add_argument("--time-scale", type=float, metavar="X", help="simulated seconds of the robot per second")
+    several = parser.add_argument_group("several robots (docs/fleet.md)")
+    several.add_argument("--robots", type=int, metavar="N", help="N robots, called unit_1 to unit_N")
+    several.add_argument("--robot-names", metavar="A,B,…", help="what the robots are called instead")
+    several.add_argument(
+        "--compose",
+        action=argparse.BooleanOptionalAction,
+        help="all nodes of a robot in one process (default: for several robots)",
+    )
+    limits, watch = Limits(), parser.add_argument_group("supervision")
+    watch.add_argument(
+        "--restart-limit",
+        type=int,
+        default=limits.crashes,
+        metavar="K",
+        help=f"a process that crashes K times in {limits.window_s:g} s is not started again (default: %(default)s); "
+        "0: none is",
+    )
+    watch.add_argument(
+        "--heartbeat-timeout",
+        type=float,
+        default=limits.silent_s,
+        metavar="S",
+        help="a node without a heartbeat for S seconds is killed and started again (default: %(default)s); 0: never",
+    )
 
 
-def nodes_of(args: argparse.Namespace) -> list[NodeProcess]:
-    """The nodes with the parameters that the options name."""
+def nodes_of(args: argparse.Namespace) -> list[NodeSpec]:
+    """The nodes of one robot with the parameters that the options name."""
     wav = str(args.wav.resolve()) if args.wav else None
     site = str(Path(args.site).resolve()) if args.site and Path(args.site).is_file() else args.site
     listener = {
@@ -220,15 +81,15 @@ def nodes_of(args: argparse.Namespace) -> list[NodeProcess]:
         "site": site,
     }
     agent = {"model": args.model, "engine": args.engine, "skills": args.skills, "site": site}
-    nodes = [NodeProcess("listener", _given(listener)), NodeProcess("agent", _given(agent))]
+    nodes = [NodeSpec("listener", _given(listener)), NodeSpec("agent", _given(agent))]
     safety = str(args.safety.resolve()) if getattr(args, "safety", None) else None
-    nodes.append(NodeProcess("executor", _given({"site": site, "safety": safety})))
+    nodes.append(NodeSpec("executor", _given({"site": site, "safety": safety})))
     if not args.no_sim_robot:
-        nodes.append(NodeProcess("sim_robot", _given({"site": site})))
+        nodes.append(NodeSpec("sim_robot", _given({"site": site, "time_scale": getattr(args, "time_scale", None)})))
     if getattr(args, "inspect", False):
-        nodes.append(NodeProcess("inspector", _given({"site": site, "skills": args.skills, "model": args.model})))
+        nodes.append(NodeSpec("inspector", _given({"site": site, "skills": args.skills, "model": args.model})))
     if getattr(args, "record", False):
-        nodes.append(NodeProcess("recorder", _given({"site": site, "skills": args.skills})))
+        nodes.append(NodeSpec("recorder", _given({"site": site, "skills": args.skills})))
     return nodes
 
 
@@ -236,105 +97,88 @@ def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
+def units_of(args: argparse.Namespace, names: Sequence[str], files: Sequence[Path]) -> list[Unit]:
+    """The processes to run: for robots of these names, or for one without a name; raises ConfigError."""
+    nodes, namespace = nodes_of(args), full_namespace(args.namespace)
+    robots: list[tuple[str, list[NodeSpec]]] = [(namespace, nodes)]
+    if names:
+        site = Site.load(args.site or fleet.setting(files, "sim_robot", "site", "warehouse"))
+        members = fleet.fleet(names, site, namespace)
+        robots = [(member.namespace, _with(nodes, member.parameters())) for member in members]
+    compose = args.compose if args.compose is not None else len(robots) > 1
+    if compose:
+        return [Unit(tuple(nodes), where) for where, nodes in robots]
+    return [unit for where, nodes in robots for unit in separate(nodes, where)]
+
+
+def _with(nodes: Sequence[NodeSpec], more: Mapping[str, Mapping[str, Any]]) -> list[NodeSpec]:
+    return [replace(node, parameters={**node.parameters, **more.get(node.name, {})}) for node in nodes]
+
+
 def run(args: argparse.Namespace) -> int:
-    """Run the nodes until Ctrl-C; returns 0 then, 1 if one could not be brought up or has crashed."""
-    code = 0
-    with signals_as_interrupt():
+    """Run the nodes until Ctrl-C; returns 0 then, 1 if one could not be brought up or was given up."""
+    if args.restart_limit < 0 or args.heartbeat_timeout < 0:
+        raise ConfigError("--restart-limit and --heartbeat-timeout: not below 0")
+    names = fleet.names_of(args.robots, args.robot_names)
+    with signals_as_interrupt(), tempfile.TemporaryDirectory(prefix="nano_agent_") as folder:
         try:
-            with Graph(nodes_of(args), args.namespace, args.params_file, args.log_level) as graph:
-                graph.configure()
-                order = ("recorder", "inspector", "sim_robot", "executor", "agent", "listener")
-                graph.activate(*(n for n in order if n in graph.processes))
-                say(f"up in {graph.namespace}: {', '.join(graph.processes)}; Ctrl-C ends them")
-                keyboard = Keyboard(graph)
-                while graph.running:
-                    graph.spin(0.1)
-                    keyboard.publish()
-                    for sentence in graph.crashed():
-                        code = 1  # before it is said: who reads it may send the signal that ends this
-                        say(f"{sentence}; the other nodes go on")
-                say("no node is left")
+            files = _params_files(args.params_file, len(names), Path(folder))
+            code = _run(Graph(units_of(args, names, files), files, args.log_level), args)
         except BringUpError as error:
             say(str(error))
             code = 1
         except KeyboardInterrupt:
-            pass
+            code = 0
     say("all nodes have ended")
     return code
 
 
-class Keyboard:
-    """Lines typed while the nodes run become typed commands, on the topic `text`."""
+def _params_files(given: Path | None, robots: int, folder: Path) -> list[Path]:
+    """The parameter files, the last of which wins: for several robots what they share of the machine stands before
+    the user's own."""
+    if robots < 2:
+        return [given or find("config/agent.yaml")]
+    shared = write_parameters(folder / "share.yaml", "/**", fleet.share(robots))
+    return [find("config/agent.yaml"), find("config/fleet.yaml"), shared, *([given] if given else [])]
 
-    def __init__(self, graph: Graph) -> None:
-        """Begin to read standard input, unless another job of the terminal has it."""
+
+def _run(graph: Graph, args: argparse.Namespace) -> int:
+    limits = Limits(crashes=args.restart_limit, silent_s=args.heartbeat_timeout)
+    supervisor: Supervisor | None = None
+    with graph:
+        try:
+            graph.configure()
+            graph.activate(*ORDER)
+            namespaces = list(dict.fromkeys(unit.namespace for unit in graph.units))
+            nodes = [node.name for node in graph.units[0].nodes] if len(namespaces) > 1 else list(graph.processes)
+            say(f"up in {', '.join(namespaces)}: {', '.join(nodes)}; Ctrl-C ends them")
+            text = _Text(graph, namespaces)
+            supervisor = Supervisor(graph, limits, say)
+            while supervisor.any_left:
+                graph.spin(0.1)
+                text.publish()
+                supervisor.tick()
+            say("no node is left")
+        except KeyboardInterrupt:
+            pass
+    return 1 if supervisor is not None and supervisor.given_up else 0
+
+
+class _Text:
+    """Typed lines become typed commands, on the topic `text` of every robot: each knows whether it is meant."""
+
+    def __init__(self, graph: Graph, namespaces: Sequence[str]) -> None:
         from std_msgs.msg import String
 
         from nano_agent_ros.nodes import qos
 
         self._make = String
-        self._publisher = graph.node.create_publisher(String, "text", qos.COMMAND)
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        if _may_read_terminal():
-            if sys.stdin.isatty():
-                say("type a command, such as: go to dock three")
-            threading.Thread(target=self._read, name="keyboard", daemon=True).start()
+        topics = [f"{namespace.rstrip('/')}/text" for namespace in namespaces]
+        self._publishers = [graph.node.create_publisher(String, topic, qos.COMMAND) for topic in topics]
+        several = namespaces[-1].rsplit("/", 1)[-1].replace("_", " ") + ", " if len(namespaces) > 1 else ""
+        self._keyboard = Keyboard(f"type a command, such as: {several}go to dock three")
 
     def publish(self) -> None:
-        """Publish what has been typed since the last call."""
-        while not self._lines.empty():
-            self._publisher.publish(self._make(data=self._lines.get()))
-
-    def _read(self) -> None:
-        for line in sys.stdin:
-            if line.strip():
-                self._lines.put(line.strip())
-
-
-def _may_read_terminal() -> bool:
-    """A background job that reads its terminal would be suspended."""
-    try:
-        return not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def say(text: str) -> None:
-    """Print a line of the supervisor's own."""
-    _print_line("nano-agent", text)
-
-
-_PRINTING = threading.Lock()
-
-
-def _print_line(name: str, line: str) -> None:
-    with _PRINTING:
-        print(f"{name:>10} | {line}", flush=True)
-
-
-@contextmanager
-def signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _deaf_to_signals() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for line in self._keyboard.lines():
+            for publisher in self._publishers:
+                publisher.publish(self._make(data=line))

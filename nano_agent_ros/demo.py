@@ -12,16 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nano_agent_ros.bringup import (
-    BringUpError,
-    Graph,
-    NodeProcess,
-    add_node_arguments,
-    nodes_of,
-    signals_as_interrupt,
-)
+from nano_agent_ros.bringup import add_node_arguments, nodes_of
+from nano_agent_ros.console import signals_as_interrupt
 from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.graph import BringUpError, Graph
 from nano_agent_ros.resources import find
+from nano_agent_ros.units import NodeSpec, full_namespace, separate
 
 if TYPE_CHECKING:
     from nano_agent_ros.demo_session import Session
@@ -91,14 +87,16 @@ def _play(args: argparse.Namespace, wav: Path, say: Callable[[str], None]) -> Se
         "listener": {"audio.realtime": not args.fast, "audio.min_subscribers": 2},
         "sim_robot": {"time_scale": float(args.time_scale), "status_rate_hz": 10.0},
     }
-    nodes = [NodeProcess(n.name, {**n.parameters, **extra.get(n.name, {})}) for n in nodes_of(args)]
+    nodes = [NodeSpec(n.name, {**n.parameters, **extra.get(n.name, {})}) for n in nodes_of(args)]
 
     def on_line(name: str, line: str) -> None:
         if args.verbose or line.startswith(("ERROR", "FATAL", "Traceback", "cannot start")):
             say(f"{name:>10} | {line}")
 
     began = time.monotonic()
-    with Graph(nodes, args.namespace, args.params_file, args.log_level, on_line) as graph:
+    units = separate(nodes, full_namespace(args.namespace))
+    files = [args.params_file] if args.params_file else []
+    with Graph(units, files, args.log_level, on_line) as graph:
         session = Session(graph.node, say)
         graph.configure()
         graph.activate("sim_robot", "executor", "agent")

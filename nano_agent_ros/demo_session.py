@@ -13,7 +13,7 @@ from uuid import UUID
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
-from nano_agent_ros.bringup import BringUpError, Graph
+from nano_agent_ros.graph import BringUpError, Graph
 from nano_agent_ros.msg import ActionStatus, DefectReport, Reply, RobotAction, Transcript
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of

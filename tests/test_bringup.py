@@ -18,11 +18,15 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nano_agent_ros.bringup import Graph, NodeProcess, full_namespace, node_command
 from nano_agent_ros.errors import ConfigError
+from nano_agent_ros.graph import Graph
 from nano_agent_ros.processes import Process, stop_all
 from nano_agent_ros.resources import default_model, find
+from nano_agent_ros.supervision import Limits, Restarts
+from nano_agent_ros.units import NodeSpec, Unit, command_of, full_namespace, separate
 
 PATIENCE_S = 120.0
 COMMAND = (sys.executable, "-c", "import sys; from nano_agent_ros.cli import main; sys.exit(main())")
@@ -155,14 +159,70 @@ def test_what_is_typed_while_it_runs_is_a_command(running, model):
     assert command.end() == 0
 
 
-def test_a_crashed_node_is_reported_and_the_others_go_on(running, model):
+def test_a_crashed_node_is_started_again_and_the_others_go_on(running, model):
     command = up(running, "--model", model)
     command.wait_for_line("Ctrl-C ends them")
+    before = command.nodes()
+    os.kill(before["agent"], signal.SIGKILL)
+    assert "again in 1 s" in command.wait_for_line("agent has ended (signal SIGKILL)")
+    command.wait_for_line("agent is up again")
+    after = command.nodes()
+    assert after.pop("agent") != before.pop("agent") and after == before
+    command.type("please stop, robot")
+    command.wait_for_line("no action until")  # it works
+    command.process.send_signal(signal.SIGTERM)
+    assert command.end() == 0 and not command.nodes()
+
+
+def test_a_node_that_hangs_is_killed_and_started_again(running, model):
+    command = up(running, "--model", model, "--heartbeat-timeout", "4")
+    command.wait_for_line("Ctrl-C ends them")
+    hung = command.nodes()["sim_robot"]
+    os.kill(hung, signal.SIGSTOP)
+    command.wait_for_line("sim_robot was silent for 4 s and was killed")
+    command.wait_for_line("sim_robot is up again")
+    assert command.nodes()["sim_robot"] != hung
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 0
+
+
+def test_a_node_that_crashes_too_often_is_given_up_and_the_exit_code_says_so(running, model):
+    command = up(running, "--model", model, "--restart-limit", "1")
+    command.wait_for_line("Ctrl-C ends them")
     os.kill(command.nodes()["agent"], signal.SIGKILL)
-    assert "agent has ended (signal SIGKILL)" in command.wait_for_line("has ended")
+    assert "not started again" in command.wait_for_line("agent has ended (signal SIGKILL)")
     assert set(command.nodes()) == {"listener", "executor", "sim_robot"}
     command.process.send_signal(signal.SIGTERM)
     assert command.end() == 1 and not command.nodes()
+
+
+@settings(deadline=None)
+@given(
+    limits=st.builds(
+        Limits,
+        first_s=st.floats(0.1, 5.0),
+        longest_s=st.floats(5.0, 60.0),
+        crashes=st.integers(1, 12),
+        window_s=st.floats(10.0, 1000.0),
+        healthy_s=st.floats(1.0, 100.0),
+    ),
+    lives=st.lists(st.floats(0.0, 200.0), min_size=1, max_size=40),
+)
+def test_pauses_between_restarts_grow_to_a_bound_and_too_many_crashes_end_them(limits, lives):
+    restarts, now, crashes = Restarts(limits), 0.0, []
+    expected = limits.first_s
+    for life in lives:
+        now += life
+        if life > limits.healthy_s:
+            crashes, expected = [], limits.first_s
+        crashes = [t for t in [*crashes, now] if now - t <= limits.window_s]
+        pause = restarts.crash(now, life)
+        if len(crashes) >= limits.crashes:
+            assert pause is None
+            return
+        assert pause == expected
+        expected = min(2 * expected, limits.longest_s)
+        now += pause
 
 
 def test_a_node_can_bring_itself_up_and_stays_up_if_it_cannot(monkeypatch):
@@ -172,10 +232,10 @@ def test_a_node_can_bring_itself_up_and_stays_up_if_it_cannot(monkeypatch):
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     lines: list[str] = []
     nodes = [
-        NodeProcess("sim_robot", {"autostart": True}),
-        NodeProcess("listener", {"autostart": True, "site": "moonbase"}),
+        NodeSpec("sim_robot", {"autostart": True}),
+        NodeSpec("listener", {"autostart": True, "site": "moonbase"}),
     ]
-    with Graph(nodes, on_line=lambda name, line: lines.append(f"{name}: {line}")) as graph:
+    with Graph(separate(nodes), on_line=lambda name, line: lines.append(f"{name}: {line}")) as graph:
 
         def state(name: str) -> str:
             client = graph.node.create_client(GetState, f"{name}/get_state")
@@ -230,9 +290,9 @@ def test_a_namespace_that_ros_refuses_is_refused_first(name):
 
 
 def test_strings_stay_strings_on_the_way_into_a_node():
-    node = NodeProcess("agent", {"model": "1.0", "site": "it's", "x": True})
-    command = node_command(node, "/", Path("p.yaml"), "info")
-    assert {"model:='1.0'", "site:='it''s'", "x:=true"} <= set(command)
+    node = NodeSpec("agent", {"model": "1.0", "site": "it's", "x": True, "names": ["unit two", "no"]})
+    command = command_of(Unit((node,)), [Path("p.yaml")], "info")
+    assert {"model:='1.0'", "site:='it''s'", "x:=true", 'names:=["unit two", "no"]'} <= set(command)
 
 
 def test_a_process_that_ignores_its_signals_is_killed(monkeypatch):

@@ -57,7 +57,7 @@ HEARTBEAT_S = 0.5  # how often the robot is told that it is looked after
 
 
 class ExecutorNode(ManagedNode):
-    """Subscribes action, stop, pose; publishes status, stopped, ~/heartbeat, and stop when it has to; serves its own services."""
+    """Subscribes action, stop, pose; publishes status, stopped, ~/heartbeat, and stop if it must; serves services."""
 
     def __init__(self) -> None:
         """Create topics and services; gate and back end come with configure."""

@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 
 from nano_agent_ros.agent import MIN_CONFIDENCE, Agent
 from nano_agent_ros.msg import ActionStatus, AgentState, Transcript
-from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes import address_link, qos
 from nano_agent_ros.nodes.assent import is_no, is_release, is_yes
 from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of
 from nano_agent_ros.nodes.dialogue import Dialogue, Kind, Outcome
@@ -32,7 +32,7 @@ from nano_agent_ros.nodes.robot_link import RobotLink
 from nano_agent_ros.nodes.speaking import Speaking
 from nano_agent_ros.nodes.thinking import Thinking, Utterance
 from nano_agent_ros.robot.simulation import State
-from nano_agent_ros.speech.stop_words import is_stop
+from nano_agent_ros.speech.addressing import Ears
 from nano_agent_ros.srv import Ask
 from nano_agent_ros.state import PrefixCache
 
@@ -46,7 +46,7 @@ PARAMETERS = (
     Parameter("guess", -1, "Tokens of a step when what comes is guessed; 0: no guesses, -1: as many as pay", -1, 64),
     Parameter("skills", "", "Skills file: what the robot can do; empty: the one that ships"),
     Parameter("site", "warehouse", "Site file, or the name of one that ships"),
-    Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
+    *address_link.NAMES,
     Live("max_transcript_age_s", 10.0, "Words that ended longer ago are refused, in seconds", 0.1, 3600.0),
     Live("min_plan_confidence", MIN_CONFIDENCE, "A plan that the model is less sure of is asked about", 0.0, 1.0),
     Live("min_confidence", 0.35, "Below this confidence the person is asked to say it again", 0.0, 1.0),
@@ -79,6 +79,7 @@ class AgentNode(ManagedNode):
         """Create topics and services; the model comes with configure."""
         super().__init__("agent", PARAMETERS)
         self._settings: Mapping[str, Any] = {}
+        self._names = Ears([])
         self._thinking: Thinking | None = None
         self._out = Outbox(self)
         self._robot = RobotLink(self)
@@ -102,6 +103,7 @@ class AgentNode(ManagedNode):
         """Load the model and prefill skills and site."""
         began = time.monotonic()
         try:
+            self._names = address_link.ears_of(values)
             agent = Agent.open(
                 values["model"] or None,
                 values["engine"],
@@ -194,15 +196,17 @@ class AgentNode(ManagedNode):
             return
         key = uuid_of(message.utterance_id)
         silent = message.gate in (Transcript.GATE_NO_SPEECH, Transcript.GATE_MUTED, Transcript.GATE_ECHO)
-        stop = message.gate == Transcript.GATE_STOP or is_stop(message.text, self._settings["robot_names"])
+        stop = message.gate == Transcript.GATE_STOP or self._names.stops(message.text)
+        said = self._names.call(message.text)
+        elsewhere = message.gate == Transcript.GATE_NOT_ADDRESSED or said.elsewhere
         if stop and not silent:
             # The listener has sent the same stop on its own topic just before, most likely, or while it was said.
             if time.monotonic() - self._stopped_by_topic > 2.0 and key != self._stopped_in:
                 self._stop(thinking, key)
             if message.is_final:
                 self._out.say(key, Kind.ACKNOWLEDGE, STOPPED)
-        elif message.is_final and not silent and not self._heard_before(key):
-            self._hear(thinking, message, key)
+        elif message.is_final and not silent and not elsewhere and not self._heard_before(key):
+            self._hear(thinking, message, key, said.words)
         if message.is_final and self._speaking.over(key):
             self._refresh()
 
@@ -214,29 +218,32 @@ class AgentNode(ManagedNode):
             self._stopped_in = key
             if time.monotonic() - self._stopped_by_topic > 2.0:
                 self._stop(thinking, key)
+        if message.gate == Transcript.GATE_NOT_ADDRESSED:
+            return
         if self._speaking.heard(message):
             self._refresh()
-        if message.gate == Transcript.GATE_ACCEPTED and message.stable_text:
-            thinking.anticipate(message.stable_text, complete=message.stable_text == message.text)
+        words = self._names.call(message.stable_text).words
+        if message.gate == Transcript.GATE_ACCEPTED and words:
+            thinking.anticipate(words, complete=message.stable_text == message.text)
 
     def _on_silence(self) -> None:
         if self._speaking.expire():
             self._refresh()
 
-    def _hear(self, thinking: Thinking, message: Transcript, key: UUID) -> None:
-        """Pass words on to the model if they may be acted upon, and say why otherwise."""
+    def _hear(self, thinking: Thinking, message: Transcript, key: UUID, words: str) -> None:
+        """Pass the words that are the robot's on to the model if they may be acted upon, and say why otherwise."""
         ended = seconds_of(message.header.stamp) + seconds_of(message.audio_duration)
-        utterance = Utterance(key, message.text, message.confidence, ended, seconds_of(message.latency))
+        utterance = Utterance(key, words, message.confidence, ended, seconds_of(message.latency))
         if message.gate == Transcript.GATE_TOO_LONG:
             self._out.say(key, Kind.REFUSE, "That was too long for me. Please say it in fewer words.")
         elif message.gate == Transcript.GATE_LOW_CONFIDENCE or message.confidence < self._settings["min_confidence"]:
             self._out.say(key, Kind.CLARIFY, "I didn't catch that. Please say it again.")
         elif thinking.stale(utterance):
             thinking.refuse_stale(utterance)
-        elif self._stopped(thinking) and self._settings["release_by_voice"] and is_release(message.text):
+        elif self._stopped(thinking) and self._settings["release_by_voice"] and is_release(words):
             self._release(thinking)
             self._out.say(key, Kind.ACKNOWLEDGE, "All right, I can move again.")
-        elif reply := self._answered(message.text):
+        elif reply := self._answered(words):
             self._out.say(key, Kind.ACKNOWLEDGE, reply)
         elif thinking.submit(utterance) is None:
             self._out.say(key, Kind.REFUSE, "I am still busy with what you said before. Please wait a moment.")
@@ -323,13 +330,16 @@ class AgentNode(ManagedNode):
             response.message = "the agent is not active; configure and activate it"
             return response
         key = uuid4()
-        if is_stop(request.text, self._settings["robot_names"]):
+        said = self._names.call(request.text)
+        if self._names.stops(request.text):
             self._stop(thinking, key)
             return self._answer(response, key, Outcome(Kind.ACKNOWLEDGE, STOPPED, 0))
-        if reply := self._answered(request.text):
+        if said.elsewhere:
+            return self._answer(response, key, Outcome(Kind.IGNORE, "", 0))
+        if reply := self._answered(said.words):
             return self._answer(response, key, Outcome(Kind.ACKNOWLEDGE, reply, 0))
         facts = arguments_of(request.facts)
-        future = thinking.submit(Utterance(key, request.text, 1.0, self._now(), facts=facts))
+        future = thinking.submit(Utterance(key, said.words, 1.0, self._now(), facts=facts))
         if future is None:
             response.message = f"busy: {thinking.waiting} utterances wait already; ask again in a moment"
             return response

@@ -101,8 +101,9 @@ class Mentions:
     def __init__(self, site: Site) -> None:
         """Index the names of `site`, its ids read as words among them."""
         self._names: dict[tuple[str, ...], list[str]] = {}
-        self._kinds: dict[str, list[str]] = {}  # the last word of a name of several: "office", "dock"
-        self._numbered: set[str] = set()
+        self._kinds: dict[str, list[str]] = {}  # the last word of a name, or a long number: "office", "214"
+        self._ways: dict[str, list[str]] = {}  # the first: "red"
+        self._numbered: set[str] = set()  # kinds of which there are several by number
         self._letters: dict[tuple[str, ...], dict[str, list[str]]] = {}  # numbers of a name, its letters, ids
         groups: tuple[Mapping[str, Named], ...] = (site.locations, site.objects, site.people)
         self._before_a: set[str] = set()
@@ -123,15 +124,27 @@ class Mentions:
         words = [t.key for t in tokens if not t.mark]
         if words and len(keys) > 1 and words[-1] not in _COMMON:
             _append(self._kinds, words[-1], key)
+            if len(words) > 1 and words[0] not in _COMMON:
+                _append(self._ways, words[0], key)
             if len(words) < len(keys):
                 self._numbered.add(words[-1])
+        for number in (t.key for t in tokens if t.mark and len(t.key) > 2):
+            _append(self._kinds, number, key)
         letters = "".join(words)
         if len(letters) >= 4:
             _append(self._letters.setdefault(_marks(tokens), {}), letters, key)
 
     def find(self, text: str) -> list[Mention]:
-        """The names in `text`, in their order: whole names first, then what may be one, then kinds of things."""
-        words, tokens = _WORD.findall(text), _normal(text, self._before_a)
+        """The names in `text`, in their order.
+
+        Numbers side by side are one ("room two fourteen") or, if more names come of it, two ("aisle one three times").
+        """
+        joined, apart = (self._read(text, _normal(text, self._before_a, join)) for join in (True, False))
+        return apart if _strength(apart) > _strength(joined) else joined
+
+    def _read(self, text: str, tokens: Sequence[_Token]) -> list[Mention]:
+        """Whole names first, then what may be one, then kinds of things."""
+        words = _WORD.findall(text)
         found: dict[int, Mention] = {}
         free = [True] * len(tokens)
 
@@ -149,6 +162,8 @@ class Mentions:
         for first in range(len(tokens)):
             if ids := self._kind(tokens, first):
                 take(first, first + 1, ids, sure=True)
+            elif ids := self._way(tokens, first):
+                take(first, first + 2, ids, sure=True)
         return _distinct(found[first] for first in sorted(found))[:MOST]
 
     def show(self, text: str) -> str:
@@ -166,6 +181,11 @@ class Mentions:
         """Names of a kind of which no number follows: "dock nine" is none of the docks that there are."""
         counted = at + 1 < len(tokens) and tokens[at + 1].mark and tokens[at].key in self._numbered
         return [] if counted else self._kinds.get(tokens[at].key, [])
+
+    def _way(self, tokens: Sequence[_Token], at: int) -> list[str]:
+        """Names that begin with a word that "one" follows: "the red one"."""
+        one = at + 1 < len(tokens) and tokens[at + 1].key in ("1", "one")
+        return self._ways.get(tokens[at].key, []) if one else []
 
     def _misheard(self, tokens: Sequence[_Token], free: Sequence[bool]) -> Iterator[tuple[float, int, int, list[str]]]:
         for first in range(len(tokens)):
@@ -190,16 +210,16 @@ class Mentions:
                 yield best[1], first, last, names[best[0]]
 
 
-def _normal(text: str, before_a: Collection[str] = ()) -> list[_Token]:
+def _normal(text: str, before_a: Collection[str] = (), join: bool = True) -> list[_Token]:
     """Words in the form in which they are compared: without articles, number words as digits, no plurals.
 
-    "a" is no article behind the words `before_a`: "bay A".
+    "a" is no article behind the words `before_a`: "bay A". Numbers side by side `join`: "two fourteen" is 214.
     """
     raw = [word.lower() for word in _WORD.findall(text)]
     tokens: list[_Token] = []
     at = 0
     while at < len(raw):
-        size, number = _number(raw, at)
+        size, number = _number(raw, at, join)
         if size:
             tokens.append(_Token(number, at, at + size))
         elif raw[at] not in _ARTICLES or (raw[at] == "a" and at and raw[at - 1] in before_a):
@@ -208,7 +228,7 @@ def _normal(text: str, before_a: Collection[str] = ()) -> list[_Token]:
     return tokens
 
 
-def _number(raw: Sequence[str], at: int) -> tuple[int, str]:
+def _number(raw: Sequence[str], at: int, join: bool) -> tuple[int, str]:
     """How many words from `at` on are one number, and its digits: "forty two", "two fourteen", "three oh one"."""
     digits, size = "", 0
     while at + size < len(raw) and len(digits) < LONGEST:
@@ -219,7 +239,7 @@ def _number(raw: Sequence[str], at: int) -> tuple[int, str]:
         if word == "oh" and digits:
             digits += "0"
         elif word == "hundred" and len(digits) == 1:
-            rest, more = _number(raw, at + size + 1 + (raw[at + size + 1 : at + size + 2] == ["and"]))
+            rest, more = _number(raw, at + size + 1 + (raw[at + size + 1 : at + size + 2] == ["and"]), join)
             if rest and len(more) < 3:
                 return size + 1 + (raw[at + size + 1] == "and") + rest, digits + more.zfill(2)
             return size + 1, digits + "00"
@@ -227,6 +247,8 @@ def _number(raw: Sequence[str], at: int) -> tuple[int, str]:
             break
         elif value < 10 and size and raw[at + size - 1] in _TENS:
             digits = digits[:-1] + str(value)
+        elif digits and not join:
+            break
         else:
             digits += str(value)
         size += 1
@@ -253,6 +275,10 @@ def _marks(tokens: Sequence[_Token]) -> tuple[str, ...]:
 
 def _said(words: Sequence[str], tokens: Sequence[_Token]) -> str:
     return " ".join(words[tokens[0].first : tokens[-1].last]).lower()
+
+
+def _strength(mentions: Sequence[Mention]) -> tuple[int, int]:
+    return sum(mention.sure for mention in mentions), len(mentions)
 
 
 def _append(index: dict[Any, list[str]], key: object, value: str) -> None:

@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import nav2_messages
+import message_packages
 import pytest
 import yaml
 from geometry_msgs.msg import PoseStamped, Twist
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from ros_bench import Bench, wait_for
-from std_msgs.msg import String
+from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool
 
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.execution import Report
 from nano_agent_ros.msg import ActionStatus, RobotAction
 from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes.back_ends import nav2 as nav2_module
 from nano_agent_ros.nodes.back_ends.interfaces import fill, load_interface
 from nano_agent_ros.nodes.back_ends.mapping import Mapping, read_mapping
+from nano_agent_ros.nodes.back_ends.nav2_settings import PARAMETERS as NAV2
+from nano_agent_ros.nodes.back_ends.nav2_settings import Nav2Settings
 from nano_agent_ros.nodes.conversions import argument_messages, pose_message, uuid_message, uuid_of
 from nano_agent_ros.nodes.executor import ExecutorNode
 from nano_agent_ros.resources import find
@@ -46,17 +49,16 @@ def bench() -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def nav2() -> Any:
-    """The back end; its import of nav2_msgs has to work first."""
-    nav2_messages.provide()
-    from nano_agent_ros.nodes.back_ends import nav2
-
-    return nav2
+    """The back end, with Nav2's interfaces of Kilted."""
+    message_packages.provide("nav2_msgs")
+    return nav2_module
 
 
 class Servers:
     """Action servers of every action of Nav2. Each goal ends at once, unless `hold`: then when it is cancelled."""
 
-    def __init__(self, node: Any, actions: dict[str, str]) -> None:
+    def __init__(self, node: Any, actions: dict[str, str], package: str = "nav2_msgs") -> None:
+        self.package = package
         self.goals: list[tuple[str, Any]] = []
         self.hold = False
         self.result: dict[str, Any] = {}
@@ -65,7 +67,7 @@ class Servers:
         self._servers = [
             ActionServer(
                 node,
-                load_interface(f"nav2_msgs/action/{kind}"),
+                load_interface(f"{package}/action/{kind}"),
                 name,
                 self._execute(kind),
                 cancel_callback=lambda goal: CancelResponse.ACCEPT,
@@ -75,7 +77,7 @@ class Servers:
         ]
 
     def _execute(self, kind: str) -> Callable[[Any], Any]:
-        interface = load_interface(f"nav2_msgs/action/{kind}")
+        interface = load_interface(f"{self.package}/action/{kind}")
 
         def execute(goal: Any) -> Any:
             self.goals.append((kind, goal.request))
@@ -115,8 +117,13 @@ GOALS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("move", {"direction": "backward", "distance": 1.0}, "BackUp", {"target.x": 1.0, "time_allowance.sec": 13}),
     ("turn", {"direction": "right"}, "Spin", {"target_yaw": -math.pi / 2}),
     ("wait", {"duration": 2.5}, "Wait", {"time.sec": 2, "time.nanosec": 500_000_000}),
-    ("dock", {}, "DockRobot", {"use_dock_id": False, "dock_pose.pose.position.y": 16.0}),
-    ("undock", {}, "UndockRobot", {"dock_type": ""}),
+    (
+        "dock",
+        {},
+        "DockRobot",
+        {"use_dock_id": False, "dock_pose.pose.position.y": 16.0, "navigate_to_staging_pose": True},
+    ),
+    ("undock", {}, "UndockRobot", {"dock_type": "", "max_undocking_time": 30.0}),
 ]
 
 
@@ -190,6 +197,102 @@ def test_nav2_cancels_and_confirms_through_the_executor_and_drives_no_faster_tha
     wait_for(lambda: State.FINISHED in states(cancel), "the cancellation")
     assert states(drive)[-1] == State.CANCELED
     servers.hold = False
+
+
+def test_docks_planner_controller_and_tree_are_chosen_by_parameters_and_the_site(bench, nav2, tmp_path):
+    content = yaml.safe_load(find("config/sites/warehouse.yaml").read_text())
+    content["locations"]["dock_4"]["dock"] = {"id": "home_dock", "type": "charger"}
+    site = tmp_path / "site.yaml"
+    site.write_text(yaml.safe_dump(content))
+    chosen = {
+        "dock_location": "dock_4",
+        "navigate_to_staging_pose": False,
+        "max_staging_time_s": 60.0,
+        "max_undocking_time_s": 12.0,
+        "behavior_tree": "/trees/slow.xml",
+        "planner_id": "Smac",
+        "controller_id": "MPPI",
+    }
+    servers = Servers(bench.probe, nav2.ACTIONS)
+    parameters = {f"nav2__{name}": value for name, value in chosen.items()}
+    executor = bench.add(ExecutorNode, back_ends=["nav2"], site=str(site), state_dir=str(tmp_path), **parameters)
+    for topic, plugin in (("planner_selector", "Smac"), ("controller_selector", "MPPI")):
+        told = bench.watch(String, topic, nav2.SELECTOR)  # a tree that starts later is told as well
+        wait_for(lambda told=told: told, topic)
+        assert told[0].data == plugin
+    reports: list[Report] = []
+    executor._back_end.report = reports.append
+    for inner in executor._back_end._back_ends:
+        inner.report = reports.append
+    for sent in (order("dock"), order("undock"), order("navigate_to", location="dock_1")):
+        executor._back_end.start(sent, None)
+        assert end_of(reports, sent.action_id).state is State.FINISHED
+    dock, undock, drive = (goal for _, goal in servers.goals)
+    assert (dock.use_dock_id, dock.dock_id, dock.dock_type) == (True, "home_dock", "charger")
+    assert (dock.navigate_to_staging_pose, dock.max_staging_time) == (False, 60.0)
+    assert (undock.dock_type, undock.max_undocking_time) == ("charger", 12.0)
+    assert drive.behavior_tree == "/trees/slow.xml"
+
+
+def test_a_dock_that_the_site_lacks_is_refused_when_it_is_read():
+    with pytest.raises(ConfigError, match="nav2.dock_location: 'moon'"):
+        values = {**{p.name: p.default for p in NAV2}, "nav2.dock_location": "moon"}
+        Nav2Settings.of(values, SITE)
+    with pytest.raises(ConfigError, match="'charger': dock is"):
+        Site.load({"locations": {"charger": {"dock": {"name": "home"}}}})
+
+
+def test_an_older_nav2_is_used_as_far_as_it_goes(bench):
+    """Jazzy's definitions, of half its actions: what there is not, as docks in Humble, is no skill of the robot."""
+    message_packages.provide("nav2_msgs_jazzy")
+    there = {name: nav2_module.ACTIONS[name] for name in ("NavigateToPose", "FollowWaypoints", "Spin", "Wait")}
+    servers = Servers(bench.probe, there, "nav2_msgs_jazzy")
+    reports: list[Report] = []
+    back_end = nav2_module.Nav2(bench.probe, reports.append, SITE, package="nav2_msgs_jazzy")
+    skills = ("navigate_to", "guide", "patrol", "turn", "wait", "set_speed", "dock", "undock", "move")
+    assert [skill for skill in skills if back_end.has(skill)] == list(skills[:6])
+    for skill, arguments in (
+        ("turn", {"direction": "left"}), ("wait", {"duration": 1.0}), ("navigate_to", {"location": "dock_1"}),
+        ("patrol", {"location": "dock_1"}),
+    ):  # fmt: skip
+        sent = order(skill, **arguments)
+        back_end.start(sent, None)
+        assert end_of(reports, sent.action_id).state is State.FINISHED, skill
+    # Jazzy's NavigateToPose has no names for the codes that it passes on from planner and controller.
+    for code, fault, words in ((208, Fault.BLOCKED, "no valid path"), (102, Fault.PRECONDITION, "tf error")):
+        servers.result = {"error_code": code}
+        lost = order("navigate_to", location="dock_1")
+        back_end.start(lost, None)
+        end = end_of(reports, lost.action_id)
+        assert (end.fault, end.message) == (fault, f"Nav2: {words} (error {code})")
+    servers.result = {"missed_waypoints": [{"index": 1, "error_code": 208}], "error_code": 601}
+    missed = order("patrol", location="dock_1", to="dock_2")
+    back_end.start(missed, None)
+    assert end_of(reports, missed.action_id).message == "Nav2: 1 waypoints were missed (error 601)"
+    back_end.close()
+
+
+def test_a_robot_that_nav2_drives_into_a_closed_zone_is_stopped_and_its_goal_cancelled(bench, nav2, tmp_path):
+    servers = Servers(bench.probe, nav2.ACTIONS)
+    servers.hold = True
+    statuses = bench.watch(ActionStatus, "status", qos.STATUS)
+    stops = bench.watch(Empty, "stop", qos.COMMAND)
+    executor = bench.add(ExecutorNode, back_ends=["nav2"], state_dir=str(tmp_path))
+
+    def stand(x: float, y: float) -> None:
+        bench.publish("pose", pose_message((x, y, 0.0), "map", bench.probe.get_clock().now().to_msg()), qos.LATEST)
+
+    stand(24.0, 12.0)
+    wait_for(lambda: executor._executor.robot.pose, "the pose")
+    message = RobotAction(action_id=uuid_message(uuid4()), plan_id=uuid_message(uuid4()), skill="navigate_to")
+    message.step_count, message.arguments = 1, argument_messages({"location": "packing_station"})
+    message.header.stamp = bench.probe.get_clock().now().to_msg()
+    bench.publish("action", message, qos.COMMAND)
+    wait_for(lambda: servers.goals, "the goal")
+    stand(27.0, 15.0)  # the planner's way, or a push, leads where the straight way did not
+    wait_for(lambda: stops and executor._executor.gate.stopped, "the stop")
+    wait_for(lambda: statuses[-1].state == ActionStatus.CANCELED, "the end of the goal")
+    assert "zone 'battery_room'" in statuses[-1].error_msg and statuses[-1].error_code == Fault.STOPPED
 
 
 def test_what_is_not_installed_is_named_with_the_way_to_get_it():

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 from uuid import uuid4
 
-import nav2_messages
+import message_packages
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -175,7 +175,7 @@ def test_without_vision_msgs_detections_cannot_be_asked_for(bench, tmp_path, mon
 
 @pytest.mark.slow
 def test_what_another_detector_sees_is_reported_with_the_picture(bench, tmp_path):
-    nav2_messages.provide("vision_msgs")
+    message_packages.provide("vision_msgs")
     from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
     reports = bench.watch(DefectReport, "defect_report", qos.REPORT)

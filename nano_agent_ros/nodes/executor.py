@@ -20,6 +20,7 @@ from nano_agent_ros.execution import NEW_PLANS, BackEnd, Blocking, Executor, Rep
 from nano_agent_ros.msg import ActionStatus, RobotAction
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.back_ends import make_back_end
+from nano_agent_ros.nodes.back_ends.nav2_settings import PARAMETERS as NAV2
 from nano_agent_ros.nodes.conversions import order_of, pose_of, seconds_of, status_message
 from nano_agent_ros.nodes.keeping import state_folder
 from nano_agent_ros.nodes.latch import StopLatch
@@ -52,6 +53,7 @@ PARAMETERS = (
     Parameter("update_rate_hz", 20.0, "How often the robot is watched", 1.0, 100.0),
     Parameter("keep_stop", True, "A stop outlives a restart of the node"),
     Parameter("state_dir", "", "Folder for that; empty: one of the namespace in the user's state folder"),
+    *NAV2,
 )
 HEARTBEAT_S = 0.5  # how often the robot is told that it is looked after
 
@@ -89,7 +91,7 @@ class ExecutorNode(ManagedNode):
         folder = state_folder(values["state_dir"], self.get_namespace()) if values["keep_stop"] else None
         self._latch = StopLatch(folder / "executor_stopped" if folder else None)
         gate = Gate(Policy.load(values["safety"]), site, self._latch.stopped)
-        self._back_end = make_back_end(values["back_ends"], self, site, self._post, values["mapping"])
+        self._back_end = make_back_end(values["back_ends"], self, site, self._post, values)
         self._executor = Executor(gate, self._back_end, self._publish, _settings(values), self._on_alarm)
         self._frame_id = site.frame_id
         self._period_s = 1.0 / values["update_rate_hz"]

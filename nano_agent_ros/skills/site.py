@@ -27,10 +27,12 @@ class Named:
 
 @dataclass(frozen=True)
 class Location(Named):
-    """`pose` is (x m, y m, yaw rad) in the site's frame, or None if unknown."""
+    """`pose` is (x m, y m, yaw rad) in the site's frame, or None if unknown; `dock_id`, `dock_type`: Nav2's dock there."""
 
     pose: tuple[float, float, float] | None = None
     zone: str = ""
+    dock_id: str = ""
+    dock_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,10 @@ def _location(where: str, key: Any, body: Any, zones: Mapping[str, Zone]) -> Loc
     zone = str(body.get("zone") or "")
     if zone and zone not in zones:
         raise ConfigError(f"{where}: zone '{zone}' is not defined; add it under zones:")
-    return Location(named.id, named.names, pose, zone)
+    dock = body.get("dock") or {}
+    if not isinstance(dock, Mapping) or set(dock) - {"id", "type"}:
+        raise ConfigError(f"{where}: dock is {{id: …, type: …}}, of Nav2's docks; either may be left out")
+    return Location(named.id, named.names, pose, zone, str(dock.get("id") or ""), str(dock.get("type") or ""))
 
 
 def _zone(where: str, name: str, body: Any) -> Zone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,10 +10,15 @@ from typing import Any
 from uuid import UUID
 
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
 
+from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.execution import BackEnd, Report
 from nano_agent_ros.nodes.back_ends.goals import Goals
 from nano_agent_ros.nodes.back_ends.interfaces import fill, load_interface
+from nano_agent_ros.nodes.back_ends.nav2_results import end_of
+from nano_agent_ros.nodes.back_ends.nav2_settings import Nav2Settings
 from nano_agent_ros.robot.behaviours import CannotDo
 from nano_agent_ros.robot.kinematics import Pose
 from nano_agent_ros.robot.status import Fault, State
@@ -31,18 +37,10 @@ ACTIONS = {
 }
 """Nav2's actions and the names under which its servers offer them."""
 
-FAULTS = {"TIMEOUT": Fault.TIMEOUT, "COLLISION_AHEAD": Fault.BLOCKED, "NO_VALID_PATH": Fault.BLOCKED}
-"""What Nav2's error codes mean here, by the end of their names; any other is UNKNOWN with Nav2's own words."""
+NEEDED = ("NavigateToPose",)
+"""What every distribution of Nav2 has; a skill whose action there is not is none that this robot has."""
 
-
-@dataclass(frozen=True)
-class Nav2Settings:
-    """`speed_mps`: of short straight moves. `dock_id`: of Nav2's dock database; empty: the pose of `dock_location`."""
-
-    speed_mps: float = 0.25
-    dock_location: str = "charging_station"
-    dock_id: str = ""
-    dock_type: str = ""
+SELECTOR = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -56,30 +54,47 @@ class Nav2(BackEnd):
     """Sends goals to Nav2's action servers; what Nav2 cannot hold is cancelled and begun again."""
 
     def __init__(
-        self, node: Node, report: Callable[[Report], None], site: Site, settings: Nav2Settings | None = None
+        self,
+        node: Node,
+        report: Callable[[Report], None],
+        site: Site,
+        settings: Nav2Settings | None = None,
+        package: str = "nav2_msgs",
     ) -> None:
-        """Raises ConfigError if nav2_msgs is not installed."""
+        """Raises ConfigError if `package`, Nav2's interfaces, is not installed."""
         super().__init__(report)
         self._node = node
         self._site = site
         self._settings = settings or Nav2Settings()
-        self._types = {name: load_interface(f"nav2_msgs/action/{name}") for name in ACTIONS}
-        self._speed_limit = load_interface("nav2_msgs/msg/SpeedLimit")
+        self._types = {name: load_interface(f"{package}/action/{name}") for name in NEEDED}
+        self._types |= _optional(package)
+        self._speed_limit = load_interface(f"{package}/msg/SpeedLimit")
+        self._selectors = [
+            _told(node, topic, name)
+            for topic, name in (
+                ("planner_selector", self._settings.planner_id),
+                ("controller_selector", self._settings.controller_id),
+            )
+            if name
+        ]
         self._limits = node.create_publisher(self._speed_limit, "speed_limit", 10)
         self._set_speed_mps = math.inf
         self._goals = {
-            name: Goals(node, self._types[name], topic, lambda r: self.report(r)) for name, topic in ACTIONS.items()
+            name: Goals(node, kind, ACTIONS[name], lambda r: self.report(r)) for name, kind in self._types.items()
         }
-        self._requests: dict[str, Callable[[Order, float], _Request]] = {
-            "navigate_to": self._navigate,
-            "guide": self._navigate,
-            "patrol": self._patrol,
-            "dock": self._dock,
-            "undock": self._undock,
-            "turn": self._turn,
-            "move": self._move,
-            "wait": self._wait,
+        made_by: dict[str, tuple[Callable[[Order, float], _Request], tuple[str, ...]]] = {
+            "navigate_to": (self._navigate, ("NavigateToPose",)),
+            "guide": (self._navigate, ("NavigateToPose",)),
+            "patrol": (self._patrol, ("FollowWaypoints",)),
+            "dock": (self._dock, ("DockRobot",)),
+            "undock": (self._undock, ("UndockRobot",)),
+            "turn": (self._turn, ("Spin",)),
+            "move": (self._move, ("DriveOnHeading", "BackUp")),
+            "wait": (self._wait, ("Wait",)),
         }
+        self._requests = {s: make for s, (make, needs) in made_by.items() if set(needs) <= set(self._types)}
+        if missing := sorted(set(made_by) - set(self._requests)):
+            node.get_logger().warning(f"{package} has no actions for the skills {', '.join(missing)}")
 
     def has(self, skill: str) -> bool:
         """What Nav2 can do."""
@@ -104,7 +119,7 @@ class Nav2(BackEnd):
         self._goals[request.action].send(
             order.action_id,
             goal,
-            lambda result: _end(order.action_id, result),
+            lambda result: end_of(order.action_id, result),
             lambda feedback: (State.RUNNING, request.progress(feedback)),
         )
 
@@ -127,7 +142,8 @@ class Nav2(BackEnd):
         super().close()
         for goals in self._goals.values():
             goals.close()
-        self._node.destroy_publisher(self._limits)
+        for publisher in (self._limits, *self._selectors):
+            self._node.destroy_publisher(publisher)
 
     def _navigate(self, order: Order, speed: float) -> _Request:
         farthest = 0.0
@@ -141,7 +157,7 @@ class Nav2(BackEnd):
         goal = order.pose if place is None else self._pose_of(str(place))
         if goal is None:
             raise CannotDo(CannotDo.INVALID_ARGUMENT, f"'{order.skill}' names neither a location nor a pose")
-        return _Request("NavigateToPose", {"pose": goal}, progress)
+        return _Request("NavigateToPose", {"pose": goal, "behavior_tree": self._settings.behavior_tree}, progress)
 
     def _patrol(self, order: Order, speed: float) -> _Request:
         places = [str(order.arguments[name]) for name in ("location", "to") if name in order.arguments]
@@ -152,7 +168,12 @@ class Nav2(BackEnd):
 
     def _dock(self, order: Order, speed: float) -> _Request:
         chosen = self._settings
-        fields: dict[str, Any] = {"use_dock_id": bool(chosen.dock_id), "dock_type": chosen.dock_type}
+        fields: dict[str, Any] = {
+            "use_dock_id": bool(chosen.dock_id),
+            "dock_type": chosen.dock_type,
+            "navigate_to_staging_pose": chosen.navigate_to_staging_pose,
+            "max_staging_time": chosen.max_staging_time_s,
+        }
         if chosen.dock_id:
             fields["dock_id"] = chosen.dock_id
         else:
@@ -160,7 +181,9 @@ class Nav2(BackEnd):
         return _Request("DockRobot", fields)
 
     def _undock(self, order: Order, speed: float) -> _Request:
-        return _Request("UndockRobot", {"dock_type": self._settings.dock_type})
+        chosen = self._settings
+        fields = {"dock_type": chosen.dock_type, "max_undocking_time": chosen.max_undocking_time_s}
+        return _Request("UndockRobot", fields)
 
     def _turn(self, order: Order, speed: float) -> _Request:
         direction = str(order.arguments.get("direction", ""))
@@ -200,15 +223,17 @@ class Nav2(BackEnd):
         self._limits.publish(message)
 
 
-def _end(action_id: UUID, result: Any) -> Report:
-    """What a result of Nav2 means; the distributions of ROS differ in which of these fields there are."""
-    code = int(getattr(result, "error_code", 0))
-    missed = len(getattr(result, "missed_waypoints", ()))
-    if code == 0 and getattr(result, "success", True) and not missed:
-        return Report(action_id, State.FINISHED, 1.0)
-    names = [n for n in dir(type(result)) if n.isupper() and code and getattr(type(result), n) == code]
-    name = names[0] if names else ""
-    fault = next((fault for end, fault in FAULTS.items() if name.endswith(end)), Fault.UNKNOWN)
-    words = getattr(result, "error_msg", "") or (f"{missed} waypoints were missed" if missed else "")
-    text = f"Nav2: {words or name or 'it did not succeed'}" + (f" (error {code})" if code else "")
-    return Report(action_id, State.FAILED, fault=fault, message=text)
+def _optional(package: str) -> dict[str, Any]:
+    """The other actions of Nav2, as far as this distribution has them: Humble's nav2_msgs cannot dock."""
+    found = {}
+    for name in ACTIONS:
+        with contextlib.suppress(ConfigError):
+            found[name] = load_interface(f"{package}/action/{name}")
+    return found
+
+
+def _told(node: Node, topic: str, plugin: str) -> Any:
+    """A publisher that tells Nav2's behaviour tree, whenever it starts, which plugin to use."""
+    publisher = node.create_publisher(String, topic, SELECTOR)
+    publisher.publish(String(data=plugin))
+    return publisher

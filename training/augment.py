@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from training import sayings
 from training.slots import Binding, CannotBind, Segment
-from training.words import asides, heard, values
+from training.words import asides, heard, misheard, values
 
 OPENERS = (
     "okay", "ok", "so", "well", "right", "alright", "alright then", "now", "uh", "um", "er", "okay so", "right then",
@@ -17,7 +18,23 @@ OPENERS = (
 WAKES = (
     "hey robot", "robot", "hello robot", "hi robot", "okay robot", "hey", "listen robot", "hey nano", "nano",
     "hey there", "excuse me robot", "yo robot", "dear robot", "robo", "hi there", "ok nano",
-    "hey buddy", "mister robot",
+    "hey buddy", "mister robot", "unit", "unit", "oi", "oi robot", "sir", "mate", "hey mate", "buddy", "pal", "hey you",
+    "machine", "hey machine", "hello there", "good morning robot", "my friend", "attention robot", "bot", "hey bot",
+    "robot please", "listen up", "you there", "dear machine", "attention", "robot robot", "ahoy", "oi you",
+)  # fmt: skip
+# Radio talk that is meant for it: it is called robot or unit, or by nothing at all; {do} is the command.
+RADIO = (
+    "{do}, over", "{do}, over", "robot, {do}, over", "robot, {do}, over", "unit, {do}, over", "unit, {do}",
+    "robot, {do}, how copy", "robot, {do}, acknowledge", "{do}, acknowledge", "{do}, do you copy", "robot, {do}, copy",
+    "robot, this is {base}, {do}, over", "robot, {base}, {do}, over", "{base} to robot, {do}", "{base} to unit, {do}",
+    "robot from {base}, {do}, over", "break break, robot, {do}", "robot, come in, {do}, over", "all yours robot, {do}",
+    "robot, new order, {do}, over", "I say again, {do}", "robot, say again, {do}, over", "robot, message follows, {do}",
+    "robot, priority, {do}, over", "unit, do you read, {do}, over", "roger, now {do}, over", "copy, {do}",
+    "{do}, confirm", "{do}, report when done", "{do}, over and out", "robot robot, {do}, over",
+)  # fmt: skip
+BASES = (
+    "base", "control", "dispatch", "the office", "security", "reception", "the tower", "gatehouse", "kitchen", "stores",
+    "maintenance", "the desk", "operations", "the lab", "logistics", "command", "the shop floor", "night desk",
 )  # fmt: skip
 POLITE_BEFORE = (
     "please", "please", "could you please", "can you", "could you", "would you", "would you please", "i need you to",
@@ -27,6 +44,7 @@ POLITE_AFTER = (
     "please", "please", "thanks", "thank you", "when you get a chance", "when you can", "would you", "if you can",
     "if you don't mind", "right away", "now", "quickly", "as soon as possible", "for me", "will you", "cheers", "robot",
     "ok", "okay", "right now", "real quick", "thanks a lot", "when you have a moment", "asap", "would you please",
+    "mate", "sir", "pal", "buddy", "my friend", "over", "love", "unit", "there's a good robot", "if you would",
 )  # fmt: skip
 FILLERS = ("uh", "um", "er", "you know", "like", "erm", "hmm", "let's see", "what's it called")
 CORRECTIONS = (
@@ -118,6 +136,11 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
             parts.append(Segment(f"{comma}{rng.choice(POLITE_AFTER)}"))
     if kind == "act" and len(text) > 8 and rng.random() < 0.07:
         parts = _with_aside(parts, rng)
+    if kind in ("act", "refuse") and rng.random() < 0.035:
+        parts = _with_clause(parts, rng)
+    if kind in ("act", "refuse") and IMPERATIVE.match(first) and rng.random() < 0.04:
+        parts = _by_radio(parts, rng)
+        first = "".join(s.text for s in parts).lower()
     if rng.random() < style.fillers:
         parts = _fill(parts, rng)
     if rng.random() < 0.16 and not _OPENED.match(first):
@@ -158,8 +181,33 @@ def _with_aside(parts: list[Segment], rng: random.Random) -> list[Segment]:
     """Something said before or after that changes nothing, so that a command need not be the whole sentence."""
     where = rng.choice(("before", "after"))
     aside = rng.choice(asides()[where])
+    if rng.random() < 0.65:
+        aside = sayings.lead_in(rng) if where == "before" else sayings.reason(rng)
+    if any(s.tag == "c" and s.slot and s.slot[0] == "message" for s in parts) and where == "after":
+        return parts  # it would be part of the message
     join = rng.choice((", ", ", ", ". ", " "))
     return [Segment(aside + join), *parts] if where == "before" else [*parts, Segment(join + aside)]
+
+
+def _with_clause(parts: list[Segment], rng: random.Random) -> list[Segment]:
+    """Something said about a place or a thing right after its name: "go to the lab, the one behind the stairs"."""
+    named = [i for i, s in enumerate(parts) if s.tag == "n" and s.slot and s.slot[0] in ("location", "object", "cart")]
+    if not named or any(s.tag == "c" for s in parts):
+        return parts
+    i = rng.choice(named)
+    if i + 1 < len(parts) and not parts[i + 1].text.startswith((" ", ",", ".")):
+        return parts
+    end = rng.choice((", ", " ")) if i + 1 < len(parts) and parts[i + 1].text.startswith(" ") else ""
+    said = Segment(f"{rng.choice((', ', ' '))}{sayings.clause(rng)}{end}")
+    return [*parts[: i + 1], said, *parts[i + 1 :]]
+
+
+def _by_radio(parts: list[Segment], rng: random.Random) -> list[Segment]:
+    """The command in a radio message that is meant for the robot."""
+    before, _, after = rng.choice(RADIO).replace("{base}", rng.choice(BASES)).partition("{do}")
+    if after and any(s.tag == "c" and s.slot and s.slot[0] == "message" for s in parts):
+        return parts  # it would be part of the message
+    return [s for s in (Segment(before), *parts, Segment(after)) if s.text]
 
 
 def _fill(parts: list[Segment], rng: random.Random) -> list[Segment]:
@@ -187,11 +235,11 @@ def _vary(text: str, rng: random.Random) -> str:
 
 def _mishear(text: str, rng: random.Random, tag: str) -> str:
     """Recognition errors: words heard as others, short words dropped, a word said twice."""
-    noise = values()["noise"]
+    noise, alike = values()["noise"], misheard()
     out = []
     for word in re.split(r"(\s+)", text):
-        heard = noise.get(word.lower())
-        if heard and rng.random() < 0.6:
+        heard = alike.get(word.lower())
+        if heard and rng.random() < (0.5 if word.lower() in noise else 0.3):
             word = rng.choice(heard)
         elif tag == "t" and word.lower() in ("the", "a", "to", "of", "at", "up") and rng.random() < 0.25:
             word = ""

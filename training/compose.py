@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nano_agent_ros.skills import Skills
-from training import chains, joins, overheard
+from training import answers, chains, joins, overheard
 from training.augment import Style, correct
 from training.banks import SLOT, Entry, Plan, TurnEntry, held_out, slots
 from training.sites import RandomSite
@@ -35,6 +35,7 @@ _OPENING = re.compile(
 )
 
 PRONOUN = re.compile(r"\b(it|its|it's|that|this|them|those|these|one|ones|him|her|they|there|some|same)\b", re.I)
+_LETS_GO = re.compile(r"\b(let go|let .* go|release|let loose)\b", re.I)
 HERE = re.compile(r"\b(here|there)\b", re.I)
 
 
@@ -48,6 +49,7 @@ class Said:
     text: str = ""
     facts: dict[str, str | int] = field(default_factory=dict)
     phrasings: tuple[str, ...] = ()
+    after: Said | None = None  # what may be said next to make the command whole
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,9 @@ class Composer:
         """One turn of an entry with the entry's binding; raises CannotBind."""
         facts = {k: value for k, v in turn.facts if (value := binding.fact_value(k, v)) != ""}
         segments = binding.utter(phrasing)
+        puts_down = any(name == "place" for name, _ in turn.plan.calls) and _LETS_GO.search(phrasing)
+        if puts_down and any(b.entity and b.entity.cart for b in binding.bound.values()):
+            raise CannotBind("thing that is put down")  # to let go of a cart is to uncouple it
         if turn.plan.kind == "act" and self.rng.random() < 0.05:
             segments = correct(segments, binding, self.rng)
         calls, text = calls_of(turn.plan, binding), binding.name_text(turn.plan.text)
@@ -252,6 +257,8 @@ class Composer:
         known = [p for p in self.site.people if not p.article and p.id not in binding.used]
         stranger = not known or rng.random() < 0.3
         name = choose(rng, self.site.pool, "names") if stranger else rng.choice(rng.choice(known).names)
+        if self.bank.split == "train" and rng.random() < 0.1:
+            name = overheard.callsign(rng)
         return Said(overheard.said(rng, command, name, self.bank.split), "ignore", phrasings=(part.phrasing,))
 
     def unknown(self) -> Said:
@@ -264,7 +271,9 @@ class Composer:
         binding.bound[slot] = stranger
         segments = [Segment(s.text, "c") if s.slot == slot else s for s in binding.utter(single.phrasing)]
         article = "the " if kind == "object" else ""
-        return Said(segments, "refuse", text=f"I don't know {article}{stranger.name}.", phrasings=(single.phrasing,))
+        text = f"I don't know {article}{stranger.name}."
+        after = self._put_right(single, binding, slot) if slot[1] not in binding.countable else None
+        return Said(segments, "refuse", text=text, phrasings=(single.phrasing,), after=after)
 
     def no_go(self) -> Said:
         """A command that leads into a no-go zone: refused; raises CannotBind."""
@@ -296,7 +305,9 @@ class Composer:
         segments = binding.utter(single.phrasing)
         value = binding.get(slot).forms[0]
         said = next((s.text for s in segments if s.slot == slot), value)
-        return Said(segments, "refuse", text=f"{said} is beyond my limits.", phrasings=(single.phrasing,))
+        binding.limits = limits
+        after = self._put_right(single, binding, slot)
+        return Said(segments, "refuse", text=f"{said} is beyond my limits.", phrasings=(single.phrasing,), after=after)
 
     def ambiguous(self) -> Said:
         """A command with a name that could mean several ("the bin" of a red and a blue one): asked about."""
@@ -319,7 +330,32 @@ class Composer:
                     raise CannotBind("any one will do")
                 segment = Segment(head if bare else f"the {head}", "c")
             out.append(segment)
-        return Said(out, "clarify", text=f"Which {head} do you mean?", phrasings=(single.phrasing,))
+        text = f"Which {head} do you mean?"
+        after = self._told(single, binding, slot, head)
+        return Said(out, "clarify", text=text, phrasings=(single.phrasing,), after=after)
+
+    def _told(self, single: Single, binding: Binding, slot: Slot, head: str) -> Said | None:
+        """The answer that says which one of them was meant; with it the command is whole."""
+        used = {b.plan for b in binding.bound.values()}
+        open_ones = [e for e in self.site.heads[head] if e.id not in used]
+        if not open_ones or PRONOUN.search(single.phrasing) or single.turn.facts:
+            return None
+        binding.bind_entity(slot, self.rng.choice(open_ones))
+        phrasing = answers.naming(self.rng, self.bank.split, slot, binding.get(slot), head)
+        return Said(
+            binding.utter(phrasing), "act", calls_of(single.turn.plan, binding), phrasings=(single.phrasing,)
+        )
+
+    def _put_right(self, single: Single, binding: Binding, slot: Slot) -> Said | None:
+        """Another name or number instead of the one that is refused; with it the command is whole."""
+        if PRONOUN.search(single.phrasing) or single.turn.facts:
+            return None
+        del binding.bound[slot]
+        try:
+            segments = binding.utter(answers.instead(self.rng, self.bank.split, slot))
+            return Said(segments, "act", calls_of(single.turn.plan, binding), phrasings=(single.phrasing,))
+        except CannotBind:
+            return None
 
     def _with_slot(self, kind: str) -> Single:
         pool = self.bank.with_slot[kind]

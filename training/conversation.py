@@ -85,6 +85,9 @@ class Conversation:
                     if said.kind in ("act", "clarify") and not said.facts:
                         self._understand(said, facts)
                     self._add(said, facts)
+                    after = said.after
+                    if after and self.rng.random() < 0.45 and not missing_skill(after.calls, self.available):
+                        self._add(after, {})
                 return
             except CannotBind:
                 continue
@@ -95,7 +98,7 @@ class Conversation:
             return self._act(x)
         if kind == "refuse" and x < 0.55:
             made = rng.choices(
-                (self.composer.unknown, self.composer.no_go, self.composer.beyond_limits, self._missing), (6, 3, 1, 3)
+                (self.composer.unknown, self.composer.no_go, self.composer.beyond_limits, self._missing), (6, 3, 2, 3)
             )[0]()
             return made
         if kind == "clarify" and x < 0.25:
@@ -118,11 +121,11 @@ class Conversation:
 
     def _act(self, x: float) -> Said:
         rng = self.rng
-        if x < 0.17 and self.bank.parts:
+        if x < 0.19 and self.bank.parts:
             said = self.composer.composed()
-        elif x < 0.225:
+        elif x < 0.255:
             said = self.composer.chained()
-        elif x < 0.335 and self.bank.multi:
+        elif x < 0.39 and self.bank.multi:
             said = self.composer.single(rng.choice(self.bank.multi))
         else:
             name = rng.choices(self.g.act_names, self.g.act_weights)[0]

@@ -51,6 +51,8 @@ def follow_up(rng: random.Random, split: str, single: Single, binding: Binding, 
     other: Slot = (slot[0], "8")
     if slot[1] in binding.countable:
         binding.countable = binding.countable | {"8"}
+    if slot in binding.limits:
+        binding.limits = {**binding.limits, other: binding.limits[slot]}
     segments = binding.utter(text.replace("{x}", f"{{{slot[0]}8}}").replace("{old}", f"{{{slot[0]}{slot[1]}}}"))
     if binding.get(other).plan == binding.get(slot).plan:
         raise CannotBind("another value")

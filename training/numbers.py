@@ -82,6 +82,9 @@ def _duration(rng: random.Random, low: float, high: float) -> tuple[float, Bound
     x = rng.random()
     units: tuple[str, ...]
     if low > 60:
+        if x < 0.4:
+            n = rng.randint(int(low // 3600) + 1, 24)
+            return 3600.0 * n, _bound(rng, n, "h", ("hours", "hours", "h"), ("hours",))
         n = rng.randint(int(low // 60) + 1, int(low // 60) * 3)
         return 60.0 * n, _bound(rng, n, "min", ("minutes", "min"), ("minutes",))
     if x < 0.4:
@@ -107,7 +110,10 @@ def _distance(rng: random.Random, low: float, high: float) -> tuple[float, Bound
     x = rng.random()
     metres = (("metres", "metres", "meters", "m"), ("metres", "meters"))
     if low > 1:
-        n = rng.randint(int(low) + 1, int(low) * 8)
+        if x < 0.2:
+            n = 10 * rng.randint(int(10 * low) + 1, int(80 * low))
+            return n / 100, _bound(rng, n, "cm", ("centimetres", "cm", "centimeters"), ("centimetres", "centimeters"))
+        n = rng.choice((rng.randint(int(low) + 1, int(low) * 8), 10 * rng.randint(1, 20), 100))
         return n, _bound(rng, n, "m", *metres)
     if x < 0.4:
         n = rng.choice((rng.randint(2, 100), _log_integer(rng, 2, 300)))
@@ -137,6 +143,13 @@ def _distance(rng: random.Random, low: float, high: float) -> tuple[float, Bound
 def _speed(rng: random.Random, low: float, high: float) -> tuple[float, Bound]:
     x = rng.random()
     if low > 1.5:
+        if x < 0.35:  # faster than any robot, by car
+            n = rng.choice((rng.randint(6, 40), 10 * rng.randint(1, 25), 100))
+            spoken = ("kilometres per hour", "kilometres an hour", "kilometers per hour", "k an hour")
+            return n / 3.6, _bound(rng, n, "km/h", ("km/h", "kilometres per hour", "kph"), spoken)
+        if x < 0.5:
+            n = 10 * rng.randint(11, 50)
+            return 1.5 * n / 100, _bound(rng, n, "%", ("percent",), ("percent", "per cent"))
         n = rng.choice((rng.randint(2, 40), rng.randint(16, 60) / 10))
         return n, _bound(rng, n, "m/s", ("metres per second", "m/s"), ("metres per second",))
     if x < 0.5:

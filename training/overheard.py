@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from training.augment import IMPERATIVE
+from training.names import number_words
 from training.slots import CannotBind, Segment
 
 # Form, weight, and whether the command in it must be an imperative.
@@ -25,6 +26,11 @@ TRAIN: Forms = (
     ("good job {who}, next {do}", 1, True), ("{who} says he never had to {do}", 1, True),
     ("{who} over, {do}, over", 1, True), ("control to {who}, {do}", 2, True), ("{who}, {who}, {do}", 1, True),
     ("the old robot could {do} too", 1, True), ("imagine it could {do}", 0.7, True), ("alexa, {do}", 1, True),
+    ("{who}, {do}, over", 1.5, False), ("{who}, {who}, this is control, {do}, over", 0.7, True),
+    ("{who}! {do}!", 2, True), ("{who} {do}", 2, True), ("{who}, are you free, {do}", 1, True),
+    ("{who}, once you're done, {do}", 1, True), ("{who}, first {do}", 1, True), ("right {who}, {do}", 1, True),
+    ("sorry {who}, could you {do}", 1, True), ("{who}, will you {do} or shall I", 1, True),
+    ("{who} wants to {do}", 1, True), ("shall we {do}, {who}", 1, True), ("let {who} {do}", 1, True),
     ("hey siri, {do}", 0.7, True), ("the trainee has to learn how to {do}", 1, True),
 )  # fmt: skip
 HELD_OUT: Forms = (
@@ -33,6 +39,15 @@ HELD_OUT: Forms = (
     ("I told {who} yesterday to {do}", 2, True), ("my boss made me {do}", 2, True),
     ("base to {who}, {do}, do you copy", 2, True), ("{who}, do me a favour, {do}", 2, True),
 )  # fmt: skip
+# Others that are called on the radio; the robot is robot or unit, without a number.
+CALLED = ("forklift", "truck", "crane", "tugger", "van", "driver", "picker", "loader", "ambulance", "tractor", "team")
+
+
+def callsign(rng: random.Random) -> str:
+    """Somebody on the radio: "forklift two"."""
+    return f"{rng.choice(CALLED)} {number_words(rng.randint(1, 12))}"
+
+
 _TO_ROBOT = re.compile(r"\b(?:robot|nano|your (?:battery|forks?|charger|load|mast|speed))\b", re.I)
 
 

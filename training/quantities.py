@@ -46,7 +46,7 @@ def quantities(kind: str, low: float, high: float) -> tuple[Bound, ...]:
 
 
 def _counts() -> Values:
-    special = {2: ("a couple of",), 6: ("half a dozen",), 12: ("a dozen",), 24: ("two dozen",)}
+    special = {2: ("a couple of", "a pair of"), 6: ("half a dozen",), 12: ("a dozen",), 24: ("two dozen",)}
     numbers = (*range(2, 13), 15, 20, 24)
     return [(n, _value(str(n), str(n), number_words(n), number_words(n), *special.get(n, ()))) for n in numbers]
 

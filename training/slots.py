@@ -285,9 +285,9 @@ def _ordinal_first(text: str) -> bool:
 
 
 def _count_form(text: str, following: str) -> str:
-    if text.startswith(("a couple", "half a", "a dozen")):
+    if text.startswith(("a couple", "a pair", "half a", "a dozen")):
         if following.startswith(" of"):
             return text.removesuffix(" of")
         if not following.startswith(" ") or not following.strip() and len(following) > 1:
-            return {"a couple of": "two", "half a dozen": "six", "a dozen": "twelve"}[text]
+            return {"a couple of": "two", "a pair of": "two", "half a dozen": "six", "a dozen": "twelve"}[text]
     return text

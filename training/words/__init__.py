@@ -27,6 +27,12 @@ _DECIDING = frozenset((
     "your", "robot", "first", "then", "before", "after", "and", "or",
 ))  # fmt: skip
 
+# Words too small to be recognised by what stands around them: they are never taken for others.
+_SMALL = frozenset((
+    "can", "been", "in", "by", "but", "way", "time", "him", "her", "come", "some", "have", "half", "them", "where",
+    "there", "see", "be", "seen", "which", "whole", "good", "when", "need", "find", "bring", "count", "take",
+))  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Word:
@@ -81,6 +87,27 @@ def read(name: str) -> Any:
 def values() -> dict[str, Any]:
     """Defects, positions, messages and noise."""
     return read("values")
+
+
+@cache
+def misheard() -> dict[str, tuple[str, ...]]:
+    """Words that sound like a word: `noise` of values.yaml and the groups of alike.yaml."""
+    out: dict[str, list[str]] = {word: list(heard) for word, heard in values()["noise"].items()}
+    for line in read("alike")["groups"].split(","):
+        group = _sound_alikes(line)
+        for word in group:
+            if " " not in word and word not in _SMALL:
+                out.setdefault(word, []).extend(w for w in group if w != word)
+    return {word: tuple(heard) for word, heard in out.items() if heard}
+
+
+def _sound_alikes(line: str) -> list[str]:
+    """A line's words; where what follows the first is the first in pieces ("wheel chair"), it is one of two."""
+    first, *rest = line.split()
+    joined = [" ".join(rest)] if len(rest) > 1 and fuzz.ratio("".join(rest), first) >= ALIKE else rest
+    group = list(dict.fromkeys((first, *joined)))
+    kept = [w for w in group if not set(w.split()) & (_DECIDING - {"dock"}) and not _NUMBER.search(w)]
+    return kept if len(kept) > 1 else []
 
 
 @cache

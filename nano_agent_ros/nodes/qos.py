@@ -33,3 +33,9 @@ MEASUREMENT = _profile(5)
 
 CAMERA = _profile(1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Pictures: the newest counts, and any publisher will do."""
+
+SOUND = _profile(100, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Sound in pieces: any publisher will do, and a piece that comes late is worth nothing; some seconds may wait here."""
+
+TRANSFORMS = _profile(100)
+"""/tf, as tf2 publishes it."""

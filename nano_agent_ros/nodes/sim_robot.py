@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -11,22 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from geometry_msgs.msg import Polygon, PoseStamped
-from nav_msgs.msg import Odometry
+from geometry_msgs.msg import Polygon
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from sensor_msgs.msg import BatteryState
 from std_msgs.msg import Empty, String
 
 from nano_agent_ros.action import ExecuteAction
 from nano_agent_ros.msg import ActionStatus
 from nano_agent_ros.nodes import qos
-from nano_agent_ros.nodes.conversions import command_of, pose_message, status_message, uuid_of
+from nano_agent_ros.nodes.conversions import command_of, status_message, uuid_of
 from nano_agent_ros.nodes.lifecycle import ManagedNode, run
+from nano_agent_ros.nodes.measurements import PARAMETERS as MEASURED
+from nano_agent_ros.nodes.measurements import Measurements
 from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.robot.behaviours import World
-from nano_agent_ros.robot.kinematics import Body, Pose, angle_between
+from nano_agent_ros.robot.kinematics import Body, Pose
 from nano_agent_ros.robot.simulation import Command, Fault, SimulatedRobot, State, Status
 from nano_agent_ros.skills import Site
 
@@ -41,6 +40,7 @@ PARAMETERS = (
     Parameter("charging_station", "charging_station", "Location id at which `dock` charges"),
     Parameter("update_rate_hz", 20.0, "Steps of the simulation per second", 1.0, 100.0),
     Live("status_rate_hz", 2.0, "How often progress is fed back and pose published", 0.1, 50.0),
+    *MEASURED,
     Parameter(
         "link_timeout_s", 3.0, "Without a heartbeat of the executor for so long it gives up; 0: never", 0.0, 60.0
     ),
@@ -56,7 +56,7 @@ class _Goal:
 
 
 class SimRobotNode(ManagedNode):
-    """Serves `execute_action`, subscribes `stop`, `~/obstacles`, `~/fail`; publishes `battery`, `pose` and `odom`."""
+    """Serves `execute_action`, subscribes `stop`, `~/obstacles`, `~/fail`; publishes `battery`, `pose`, `odom`, /tf."""
 
     def __init__(self) -> None:
         """Create topics and the action server; the robot itself comes with configure."""
@@ -66,10 +66,7 @@ class SimRobotNode(ManagedNode):
         self._site: Site | None = None
         self._timer: Any = None
         self._goals: dict[UUID, _Goal] = {}
-        self._battery = self.create_lifecycle_publisher(BatteryState, "battery", qos.LATEST)
-        self._pose = self.create_lifecycle_publisher(PoseStamped, "pose", qos.LATEST)
-        self._odom = self.create_lifecycle_publisher(Odometry, "odom", qos.MEASUREMENT)
-        self._measured: tuple[float, Pose] | None = None
+        self._measurements = Measurements(self)
         self._silence_s: float | None = None  # of the executor, which never spoke so far
         self.create_subscription(Polygon, "~/obstacles", self._on_obstacles, qos.COMMAND)
         self.create_subscription(String, "~/fail", self._on_fail, qos.COMMAND)
@@ -104,6 +101,7 @@ class SimRobotNode(ManagedNode):
             drain_driving=values["drain_percent_per_s"],
         )
         self._robot = SimulatedRobot(World(places, values["charging_station"]), body)
+        self._measurements.setup(values, self._site.frame_id)
         self._period_s = 1.0 / values["update_rate_hz"]
         self._link_timeout_s = values["link_timeout_s"]
         self.retune(values)
@@ -121,7 +119,8 @@ class SimRobotNode(ManagedNode):
         """Let simulated time pass."""
         self._last_step = self._last_report = time.monotonic()
         self._timer = self.create_timer(self._period_s, self._on_timer, MutuallyExclusiveCallbackGroup())
-        self._measure()
+        if self._robot is not None:
+            self._measurements.publish(self._robot.body)
 
     def halt(self) -> None:
         """Give up everything and hold still."""
@@ -136,6 +135,7 @@ class SimRobotNode(ManagedNode):
         """Take the robot off the site."""
         with self._lock:
             self._robot = None
+            self._measurements.close()
 
     def _on_timer(self) -> None:
         now = time.monotonic()
@@ -147,6 +147,7 @@ class SimRobotNode(ManagedNode):
             self._last_step = now
             self._notice_silence(min(passed_s, LONGEST_STEP_S))
             self._publish(changes)
+            self._measurements.publish_transforms(self._robot.body.pose)
             due = now - self._last_report >= self._report_every_s
             for goal in list(self._goals.values()):
                 if goal.handle.is_cancel_requested:
@@ -155,7 +156,7 @@ class SimRobotNode(ManagedNode):
                     self._feed_back(goal)
             if due:
                 self._last_report = now
-                self._measure()
+                self._measurements.publish(self._robot.body)
 
     def _on_stop(self, message: Empty) -> None:
         with self._lock:
@@ -190,43 +191,6 @@ class SimRobotNode(ManagedNode):
                 goal.handle.execute()
             else:
                 self._feed_back(goal)
-
-    def _measure(self) -> None:
-        assert self._robot is not None and self._site is not None
-        body, stamp = self._robot.body, self.get_clock().now().to_msg()
-        charging = BatteryState.POWER_SUPPLY_STATUS_CHARGING
-        discharging = BatteryState.POWER_SUPPLY_STATUS_DISCHARGING
-        nan = float("nan")
-        battery = BatteryState(
-            percentage=body.battery / 100.0,
-            present=True,
-            power_supply_status=charging if body.docked else discharging,
-            voltage=nan,
-            current=nan,
-            charge=nan,
-            capacity=nan,
-            design_capacity=nan,
-            temperature=nan,
-        )
-        battery.header.stamp = stamp
-        self._battery.publish(battery)
-        posed = pose_message((body.pose.x, body.pose.y, body.pose.yaw), self._site.frame_id, stamp)
-        self._pose.publish(posed)
-        self._odom.publish(self._odometry(body.pose, posed))
-
-    def _odometry(self, pose: Pose, posed: PoseStamped) -> Odometry:
-        """The same pose with the mean velocity since the last one, in the robot's own frame (REP-105)."""
-        odom = Odometry(header=posed.header, child_frame_id="base_link")
-        odom.pose.pose = posed.pose
-        now = time.monotonic()
-        if self._measured is not None and now > self._measured[0]:
-            then, before = self._measured
-            dx, dy, cos, sin = pose.x - before.x, pose.y - before.y, math.cos(pose.yaw), math.sin(pose.yaw)
-            odom.twist.twist.linear.x = (dx * cos + dy * sin) / (now - then)
-            odom.twist.twist.linear.y = (dy * cos - dx * sin) / (now - then)
-            odom.twist.twist.angular.z = angle_between(before.yaw, pose.yaw) / (now - then)
-        self._measured = (now, pose)
-        return odom
 
     def _on_obstacles(self, message: Polygon) -> None:
         with self._lock:

@@ -28,8 +28,8 @@ from nano_agent_ros.speech import (
     WavSource,
     is_stop,
 )
-from nano_agent_ros.speech.transcribe import believable, collapse_repeats, find_model, hotwords_of
 from nano_agent_ros.speech.vad import WINDOW, SileroVad
+from nano_agent_ros.speech.whisper import find_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "config/audio/demo.wav"
@@ -333,34 +333,6 @@ def test_audio_that_holds_no_speech_is_rejected_with_a_reason(
 ) -> None:
     heard = transcriber.transcribe(audio)
     assert heard.text == "" and heard.confidence == 0.0 and reason in heard.rejected
-
-
-def test_a_phantom_phrase_is_dropped_only_where_whisper_doubts_that_anyone_spoke() -> None:
-    assert believable("Thank you.", 0.9, 1.0)[0] == ""
-    assert believable("Thank you.", 0.1, 1.0)[0] == "Thank you."
-    assert believable("Go to dock 3.", 0.9, 1.0)[0] == "Go to dock 3."
-    assert believable("Aisle 1, rack 5, packing.", 0.1, 3.0, hotwords_of(["aisle 1", "rack 5", "packing"]))[0] == ""
-    assert believable("one two three four five six seven eight nine ten eleven twelve", 0.1, 0.5)[0] == ""
-
-
-@given(st.lists(st.sampled_from(["stop", "go", "to", "dock", "3."]), max_size=40))
-def test_collapsing_repeats_settles_and_invents_no_word(words: list[str]) -> None:
-    text = " ".join(words)
-    once = collapse_repeats(text)
-    assert set(once.split()) <= set(words)
-    assert len(once) <= len(text)
-    assert not re.search(r"(\b\S+)( \1){3,}(?= |$)", once)
-
-
-def test_a_decoding_loop_is_reduced_and_three_cries_are_not() -> None:
-    assert collapse_repeats("go to dock 3. " * 9) == "go to dock 3."
-    assert collapse_repeats("Stop, stop, stop!") == "Stop, stop, stop!"
-
-
-def test_hotwords_name_each_numbered_place_once() -> None:
-    line = hotwords_of(["dock 1", "dock two", "dock 3", "the packing tables", "Maria"])
-    assert line.endswith("Dock 1, packing tables, Maria.")
-    assert len(hotwords_of(f"place {chr(97 + i % 26)}{'x' * i}" for i in range(500)).split(",")) < 80
 
 
 def test_a_model_that_is_not_here_is_an_error_and_never_a_download(

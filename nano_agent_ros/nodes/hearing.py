@@ -30,13 +30,17 @@ SURE = 0.5
 
 @dataclass(frozen=True)
 class Heard:
-    """One utterance: `transcription` is None while muted. Times are of time.time(), in seconds."""
+    """One utterance: `transcription` is None while muted. Times are of time.time(), in seconds.
+
+    lost: the sound was lost while it was said.
+    """
 
     key: UUID
     began: float
     ended: float
     truncated: bool
     transcription: Transcription | None
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,10 @@ class Hearing:
         for thread in self._threads:
             thread.start()
 
+    def tune(self, threshold: float) -> None:
+        """Set the speech probability at which utterances begin, from now on; raises ValueError outside (0, 1)."""
+        self._endpointer.tune(threshold)
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Cease; waits for a transcription in progress, at most `timeout_s`."""
         with self._wake:
@@ -147,7 +155,8 @@ class Hearing:
             position_s = 0.0
             for chunk in self._source.chunks():
                 position_s += len(chunk) / 16_000
-                for utterance in self._endpointer.feed(chunk):
+                ended = self._endpointer.feed(chunk) if len(chunk) else self._endpointer.flush(lost=True)
+                for utterance in ended:
                     self._pass_on(utterance, position_s)
                 if self._closed:
                     return
@@ -266,7 +275,7 @@ class Hearing:
             ready = made is not None and _same(made[0], utterance)
             transcription = made[1] if made and ready else self._timed(utterance, quick=False)
         began = ended - utterance.duration_s
-        self._on_heard(Heard(work.key, began, ended, utterance.truncated, transcription))
+        self._on_heard(Heard(work.key, began, ended, utterance.truncated, transcription, utterance.lost))
 
     def _guess(self, work: _Work) -> None:
         """Transcribe speech in progress."""

@@ -67,16 +67,14 @@ class Completeness:
             return Ending.UNSURE
         if is_stop(text, self._robot):
             return Ending.WHOLE
-        if self._open(text, words, language):
+        if words[-1] in HESITATIONS or re.search(r"(\.{2,}|…|[-–—])\s*$", text):
             return Ending.OPEN
         if language == "en" and not re.search(r"[,;:]\s*$", text) and self._whole(" ".join(words)):
             return Ending.WHOLE
-        return Ending.UNSURE
+        return Ending.OPEN if self._open(words, language) else Ending.UNSURE
 
-    def _open(self, text: str, words: list[str], language: str) -> bool:
+    def _open(self, words: list[str], language: str) -> bool:
         last = words[-1]
-        if last in HESITATIONS or re.search(r"(\.{2,}|…|[-–—])\s*$", text):
-            return True
         if _longest(words, self._names):
             return language == "en" and _lacks_and(words)
         if last in OPENERS.get(language, ()) or _longest(words, self._beginnings):

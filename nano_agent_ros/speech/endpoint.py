@@ -28,26 +28,25 @@ class EndpointConfig:
 
     threshold: float = 0.5
     end_silence_s: float = 0.6
-    short_silence_s: float = 0.35
-    long_silence_s: float = 1.1
     min_speech_s: float = 0.15
     max_utterance_s: float = 15.0
     pre_roll_s: float = 0.3
     post_roll_s: float = 0.2
+    short_silence_s: float = 0.35
+    long_silence_s: float = 1.1
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that cannot work together."""
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold {self.threshold} is not within (0, 1)")
-        pauses = ("end_silence_s", "short_silence_s", "long_silence_s")
-        for name in (*pauses, "min_speech_s", "pre_roll_s", "post_roll_s"):
+        seconds = ("end_silence_s", "short_silence_s", "long_silence_s", "min_speech_s", "pre_roll_s", "post_roll_s")
+        for name in seconds:
             if not 0.0 <= getattr(self, name) <= 10.0:
                 raise ValueError(f"{name} {getattr(self, name)} is not within [0, 10] seconds")
         if not 1.0 <= self.max_utterance_s <= 30.0:
             raise ValueError(f"max_utterance_s {self.max_utterance_s} is not within [1, 30] seconds (Whisper's window)")
-        for name in pauses:
-            if self.pre_roll_s + getattr(self, name) >= self.max_utterance_s:
-                raise ValueError(f"pre_roll_s + {name} must be less than max_utterance_s")
+        if self.pre_roll_s + self.end_silence_s >= self.max_utterance_s:
+            raise ValueError("pre_roll_s + end_silence_s must be less than max_utterance_s")
 
     def silence_s(self, ending: Ending) -> float:
         """The pause that ends an utterance whose words so far have this ending.
@@ -64,7 +63,7 @@ class Utterance:
     """What a person said between two pauses.
 
     samples: float32 [n]; start_s and end_s: where they lie in the stream, pre-roll and post-roll included;
-    truncated: cut at max_utterance_s, so the sentence goes on in the next one.
+    truncated: cut at max_utterance_s, so the sentence goes on in the next one; lost: cut because sound is missing.
     """
 
     samples: np.ndarray
@@ -72,6 +71,7 @@ class Utterance:
     end_s: float
     sample_rate: int = SAMPLE_RATE
     truncated: bool = False
+    lost: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -154,8 +154,12 @@ class Endpointer:
         self._audio = np.concatenate([self._audio, samples])
         return self._listen(len(self._audio) - (self._heard - self._origin))
 
-    def flush(self) -> list[Utterance]:
-        """Return the utterance in progress, if any: the stream has ended. Time runs on for what is fed next."""
+    def flush(self, lost: bool = False) -> list[Utterance]:
+        """Return the utterance in progress, if any: the stream has ended. Time runs on for what is fed next.
+
+        `lost`: sound is missing from here on, so that what was said may be only the beginning of it, unless the pause
+        that follows had lasted already.
+        """
         position = self._origin + len(self._audio)
         rest = position - self._heard
         utterances = []
@@ -164,7 +168,9 @@ class Endpointer:
             utterances = self._listen(WINDOW)
             self._audio = self._audio[: position - self._origin]
         if self._start is not None:
-            utterances += self._emit(min(self._pause or position, position), position)
+            lost = lost and not self.settled
+            last = self._emit(min(self._pause or position, position), position)
+            utterances += [replace(utterance, lost=lost) for utterance in last]
         self._audio = np.empty(0, np.float32)
         self._origin = self._heard = self._emitted = position
         self._begin_wait()

@@ -35,8 +35,8 @@ STRONG = (
 WEAK = (
     "whoa", "woah", "wo", "hold it", "hold up", "abort", "emergency", "cease", "quit it", "kill it", "shut down",
     "shut it down", "shut it off", "turn it off", "switch it off", "power off", "make a stop", "no further",
-    "not another inch", "not one more step", "no move", "not move", "do stop", "make stop", "the emergency stop", "the stop button",
-    "stop button",
+    "not another inch", "not one more step", "no move", "not move", "do stop", "make stop", "the emergency stop",
+    "the stop button", "stop button",
 )  # fmt: skip
 """Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk, "abort, go
 to dock two" a change of plan, "turn it off at the wall" for somebody else."""

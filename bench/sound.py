@@ -19,7 +19,10 @@ ACTIVE_DB = 30.0
 """Frames at most this far below the loud ones (95th percentile) are speech; the rest is pause."""
 
 NOISE_DBFS = -30.0
-"""Level of `warehouse`: with an average microphone's gain, 60 to 70 dB(A)."""
+"""Level of `warehouse` by itself; `mix` sets its own."""
+
+PEOPLE_DB = -5.0
+"""Level of the people in a hall against that of its machines."""
 
 
 # Level
@@ -120,14 +123,14 @@ def rt60_of(response: np.ndarray) -> float:
 def warehouse(seconds: float, seed: int, speech: Sequence[np.ndarray] = (), dbfs: float = NOISE_DBFS) -> np.ndarray:
     """Noise of a hall, float32 [seconds * RATE], at `dbfs`: fans, a motor, reversing alarms, impacts.
 
-    With `speech` there are people as well, whom nobody understands: `babble` as loud as all the rest together.
+    With `speech` there are people as well, whom nobody understands: `babble`, by PEOPLE_DB louder than all the rest.
     """
     count, random = round(seconds * RATE), np.random.default_rng(seed)
     parts = [(fans, 0.0), (motor, -4.0), (alarms, -6.0), (impacts, -2.0)]
     hall = sum(level_to(make(count, random), NOISE_DBFS + gain_db) for make, gain_db in parts)
     assert isinstance(hall, np.ndarray)
     if speech:
-        hall = hall + level_to(babble(count, random, speech), 10 * np.log10(power(hall)))
+        hall = hall + level_to(babble(count, random, speech), 10 * np.log10(power(hall)) + PEOPLE_DB)
     return level_to(hall, dbfs)
 
 

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sentences", type=Path, default=Path(__file__).with_name("speech_commands.txt"), metavar="FILE")
     p.add_argument("--utterances", type=int, default=90, help="sentences, by a voice each (default %(default)s)")
     p.add_argument("--noise-minutes", type=float, default=20.0, help="where nobody speaks (default %(default)s)")
-    p.add_argument("--live", type=int, default=10, metavar="N", help="commands, and stops, played (default %(default)s)")
+    p.add_argument("--live", type=int, default=10, metavar="N", help="commands and stops played (default %(default)s)")
     p.add_argument("--model", default="tiny-bundled", help="Whisper (default %(default)s)")
     p.add_argument("--threads", type=int, default=2, help="of Whisper (default %(default)s)")
     p.add_argument("--seed", type=int, default=0)

@@ -26,11 +26,16 @@ ARGUMENTS = {
     "wav": ("", "Sound file for audio_source:=wav"),
     "device": ("", "Microphone: index or part of its name"),
     "whisper_model": ("", "faster-whisper model name, CTranslate2 folder, or tiny-bundled"),
+    "address_mode": ("", "Which speech is for the robot: open (all), push_to_talk or wake_word"),
+    "robot_names": ("", "What people call the robot, with commas: unit two, loader"),
+    "other_robots": ("", "What people call the other robots, with commas"),
     "namespace": ("", "Namespace of all nodes, such as robot1"),
     "safety": ("", "Safety policy: what the robot may do; empty: what the parameter file says"),
     "use_sim_robot": ("true", "Start the simulated robot; false if the executor has a real one"),
     "use_inspector": ("false", "Start the inspector too: camera pictures to defect reports (docs/inspection.md)"),
     "use_recorder": ("false", "Start the recorder too: logs for Foxglove and replay (docs/recording.md)"),
+    "use_speaker": ("false", "Start the speaker too: replies are said aloud (docs/audio.md)"),
+    "voice": ("", "What speaks: auto, piper, espeak or command; empty: what the parameter file says, which is auto"),
     "autostart": ("true", "The nodes configure and activate themselves; false if something else manages them"),
     "use_respawn": ("true", "Start a node again whose process ended"),
     "log_level": ("info", "Least severity that is logged: debug, info, warn or error"),
@@ -39,9 +44,12 @@ ARGUMENTS = {
 
 CHOICES = {
     "audio_source": ["", "mic", "wav", "none"],
+    "address_mode": ["", "open", "push_to_talk", "wake_word"],
     "use_sim_robot": ["true", "false"],
     "use_inspector": ["true", "false"],
     "use_recorder": ["true", "false"],
+    "use_speaker": ["true", "false"],
+    "voice": ["", "auto", "piper", "espeak", "command"],
     "autostart": ["true", "false"],
     "use_respawn": ["true", "false"],
     "log_level": ["debug", "info", "warn", "error", "fatal"],
@@ -54,14 +62,31 @@ PARAMETERS = {
         "audio.device": "device",
         "whisper.model": "whisper_model",
         "site": "site",
+        "address.mode": "address_mode",
+        "robot_names": "robot_names",
+        "other_robots": "other_robots",
     },
-    "agent": {"model": "model", "engine": "engine", "skills": "skills", "site": "site"},
+    "agent": {
+        "model": "model",
+        "engine": "engine",
+        "skills": "skills",
+        "site": "site",
+        "robot_names": "robot_names",
+        "other_robots": "other_robots",
+    },
     "executor": {"site": "site", "safety": "safety"},
     "sim_robot": {"site": "site"},
     "inspector": {"model": "model", "skills": "skills", "site": "site"},
     "recorder": {"skills": "skills", "site": "site"},
+    "speaker": {"engine": "voice"},
 }
-OPTIONAL = {"sim_robot": "use_sim_robot", "inspector": "use_inspector", "recorder": "use_recorder"}
+LISTS = ("robot_names", "other_robots")
+OPTIONAL = {
+    "sim_robot": "use_sim_robot",
+    "inspector": "use_inspector",
+    "recorder": "use_recorder",
+    "speaker": "use_speaker",
+}
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
@@ -78,7 +103,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
             parameters=[
                 given["params_file"],
                 {"autostart": given["autostart"] == "true"},
-                *({parameter: given[argument]} for parameter, argument in parameters.items() if given[argument]),
+                *({key: _value(argument, given)} for key, argument in parameters.items() if given[argument]),
             ],
             arguments=["--ros-args", "--log-level", f"{name}:={given['log_level']}"],
             output="screen",
@@ -88,6 +113,10 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         for name, parameters in PARAMETERS.items()
         if name not in OPTIONAL or given[OPTIONAL[name]] == "true"
     ]
+
+
+def _value(argument: str, given: dict[str, str]) -> str | list[str]:
+    return [part.strip() for part in given[argument].split(",")] if argument in LISTS else given[argument]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -36,11 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `nano-agent up`."""
     add_node_arguments(parser)
     parser.add_argument("--audio-source", choices=("mic", "wav", "none"), help="where speech comes from (default: mic)")
+    modes = ("open", "push_to_talk", "wake_word")
+    parser.add_argument("--address-mode", choices=modes, help="which speech is for the robot (default: open)")
     parser.add_argument("--device", help="microphone: index or part of its name (default: the system's)")
     parser.add_argument("--wav", type=Path, help="sound file; implies --audio-source wav")
     parser.add_argument("--no-sim-robot", action="store_true", help="the executor has a real robot (see back_ends)")
     parser.add_argument("--inspect", action="store_true", help="start the inspector too (docs/inspection.md)")
     parser.add_argument("--record", action="store_true", help="start the recorder too (docs/recording.md)")
+    parser.add_argument(
+        "--voice",
+        nargs="?",
+        const="auto",
+        default="none",
+        choices=("auto", "espeak", "piper", "none"),
+        help="say replies aloud: start the speaker too (default: none; without a value: auto; docs/audio.md)",
+    )
     parser.add_argument("--safety", type=Path, help="safety policy (default: config/safety.yaml)")
     parser.add_argument("--time-scale", type=float, metavar="X", help="simulated seconds of the robot per second")
     several = parser.add_argument_group("several robots (docs/fleet.md)")
@@ -78,6 +88,7 @@ def nodes_of(args: argparse.Namespace) -> list[NodeSpec]:
         "audio.device": args.device,
         "audio.wav": wav,
         "whisper.model": args.whisper_model,
+        "address.mode": getattr(args, "address_mode", None),
         "site": site,
     }
     agent = {"model": args.model, "engine": args.engine, "skills": args.skills, "site": site}
@@ -90,6 +101,8 @@ def nodes_of(args: argparse.Namespace) -> list[NodeSpec]:
         nodes.append(NodeSpec("inspector", _given({"site": site, "skills": args.skills, "model": args.model})))
     if getattr(args, "record", False):
         nodes.append(NodeSpec("recorder", _given({"site": site, "skills": args.skills})))
+    if getattr(args, "voice", "none") != "none":
+        nodes.append(NodeSpec("speaker", {"engine": args.voice}))
     return nodes
 
 

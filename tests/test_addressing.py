@@ -354,9 +354,9 @@ def test_no_sequence_of_events_lets_words_without_the_name_through_outside_a_win
                 world.sounds.append(now)
                 world.invited.append((now, now + follow_up_s))
             elif kind == "voice on":
-                world.voice_of_reply = world.voice_of_reply or now <= world.replied + follow_up_s
-            elif kind == "voice off" and world.voice_of_reply:
-                world.voice_of_reply = False
+                world.voice_of_reply = world.voice_of_reply or now - world.replied <= follow_up_s
+            if kind.startswith("voice") and world.voice_of_reply:
+                world.voice_of_reply = kind == "voice on"
                 world.invited.append((world.replied, now + follow_up_s))
             continue
         began, ended = now - long_s, now

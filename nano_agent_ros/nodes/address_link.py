@@ -13,7 +13,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from nano_agent_ros.errors import ConfigError
-from nano_agent_ros.msg import Reply
+from nano_agent_ros.msg import Reply, Spoken
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.hearing import Partial
 from nano_agent_ros.nodes.parameters import Live, Parameter
@@ -42,7 +42,7 @@ WATCH_S = 0.5
 
 
 class AddressLink:
-    """Subscribes `talk` and `reply`, serves `toggle_talk`, and keeps `addressing` informed."""
+    """Subscribes `talk`, `reply` and `speaking`, serves `toggle_talk`, and keeps `addressing` informed."""
 
     def __init__(self, node: LifecycleNode, group: CallbackGroup) -> None:
         """Create the topics; until `setup` everything is addressed by nobody's name."""
@@ -53,6 +53,8 @@ class AddressLink:
         self.addressing = Addressing(Ears([]))
         node.create_subscription(Bool, "talk", self._on_talk, qos.COMMAND, callback_group=group)
         node.create_subscription(Reply, "reply", self._on_reply, qos.COMMAND, callback_group=group)
+        # What was said before this node ran invites nobody: volatile.
+        node.create_subscription(Spoken, "speaking", self._on_spoken, qos.COMMAND, callback_group=group)
         node.create_service(Trigger, "toggle_talk", self._on_toggle, callback_group=group)
         node.create_timer(WATCH_S, self._watch, callback_group=group)
 
@@ -88,6 +90,9 @@ class AddressLink:
     def _on_reply(self, message: Reply) -> None:
         if message.kind != Reply.IGNORE:
             self.addressing.replied()
+
+    def _on_spoken(self, message: Spoken) -> None:
+        self.addressing.speaks(bool(message.text))
 
     def _on_toggle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         held = self.addressing.toggle()

@@ -138,14 +138,14 @@ class Addressing:
             self._open(self._replied, self.settings.follow_up_s)
 
     def speaks(self, speaking: bool) -> None:
-        """The robot's voice begins or ends to speak. The time for an answer runs from the end of a reply."""
+        """The robot's voice begins a sentence or falls silent. The time for an answer runs from the end of a reply."""
         with self._lock:
             now = self._clock()
-            if speaking:
-                self._answering = self._answering or now - self._replied <= self.settings.follow_up_s
-            elif self._answering:
-                self._answering = False
+            if now - self._replied <= self.settings.follow_up_s and speaking:
+                self._answering = True
+            if self._answering:
                 self._windows.append((self._replied, now + self.settings.follow_up_s))
+                self._answering = speaking
 
     def woken(self) -> None:
         """The sound of the wake word was just heard: the speech in hand, or what follows soon, is meant."""

@@ -63,6 +63,16 @@ class Executor:
         return bool(self._book.plans)
 
     @property
+    def waiting(self) -> int:
+        """Plans that wait for the one that runs."""
+        return max(0, len(self._book.plans) - 1)
+
+    @property
+    def most_waiting(self) -> int:
+        """Plans that may wait."""
+        return self._book.settings.max_plans
+
+    @property
     def question(self) -> str:
         """What a person is asked; empty if nothing waits for a yes."""
         return self._book.asking.awaiting()[0].status.message if self._book.asking else ""

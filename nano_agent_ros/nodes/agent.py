@@ -18,10 +18,12 @@ from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
 from nano_agent_ros.agent import MIN_CONFIDENCE, Agent
+from nano_agent_ros.machine import Machine, open_machine
 from nano_agent_ros.msg import ActionStatus, AgentState, Transcript
 from nano_agent_ros.nodes import address_link, qos
 from nano_agent_ros.nodes.assent import is_no, is_release, is_yes
 from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of
+from nano_agent_ros.nodes.diagnostics import STALE, Finding, machine, queue
 from nano_agent_ros.nodes.dialogue import Dialogue, Kind, Outcome
 from nano_agent_ros.nodes.facts import FACTS, FactBook
 from nano_agent_ros.nodes.keeping import Keeping, state_folder
@@ -66,6 +68,8 @@ PARAMETERS = (
     Parameter("resume_within_s", 3600.0, "A conversation that rested for longer is not gone on with", 0.0, 1e7),
     Parameter("facts", list(FACTS), "Facts of the robot that the model is told; [''] for none"),
     Live("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
+    Live("warn_temperature_c", 85.0, "The computer's diagnostics warn from this temperature on, in °C", 20.0, 150.0),
+    Live("warn_memory_percent", 90.0, "They warn from this share of its memory in use on, in percent", 1.0, 100.0),
 )
 MEMORY = 1000  # utterance ids that are remembered
 STOPPED = "Stopped. Say 'resume' to let me move again."
@@ -81,6 +85,8 @@ class AgentNode(ManagedNode):
         self._settings: Mapping[str, Any] = {}
         self._names = Ears([])
         self._thinking: Thinking | None = None
+        self._machine: Machine | None = None
+        self._machine_note = ""
         self._out = Outbox(self)
         self._robot = RobotLink(self)
         self._seen: OrderedDict[UUID, None] = OrderedDict()
@@ -124,6 +130,7 @@ class AgentNode(ManagedNode):
         folder = state_folder(values["state_dir"], self.get_namespace()) if values["keep_state"] else None
         keeping = Keeping(agent, folder, values["resume_within_s"], self._out.digest)
         self._settings = values
+        self._machine, self._machine_note = open_machine()
         self._out.frame_id = agent.site.frame_id
         self._thinking = Thinking(
             Dialogue(agent, keeping.session_id, values["confirm_timeout_s"], stopped=keeping.stopped),
@@ -166,6 +173,7 @@ class AgentNode(ManagedNode):
                 Transcript, "partial_transcript", self._on_partial, qos.PARTIAL, callback_group=self._words
             ),
         ]
+        self.tasks = {"engine": self._engine_figures, "queue": self._queue, "machine": self._machine_figures}
         if self._thinking is not None:
             self._thinking.go_on()
         self._refresh()
@@ -181,6 +189,9 @@ class AgentNode(ManagedNode):
 
     def teardown(self) -> None:
         """Release the model; waits for the turn in progress."""
+        machine, self._machine = self._machine, None
+        if machine is not None:
+            machine.close()
         thinking, self._thinking = self._thinking, None
         if thinking is not None:
             thinking.close()
@@ -304,6 +315,24 @@ class AgentNode(ManagedNode):
         level, text = health.get(state, (OK, "active" if self.active else "inactive"))
         if (level, text) != self.health:
             self.diagnose(level, text)
+
+    def _engine_figures(self) -> Finding:
+        thinking = self._thinking
+        if thinking is None:
+            return Finding(STALE, "no model")
+        values = self._out.figures.values()
+        agent = thinking.dialogue.agent
+        values |= {"Turns": agent.turns, "Context (tokens)": agent.context_tokens, "State (bytes)": agent.state_bytes}
+        return Finding(ERROR, thinking.failure, values) if thinking.failure else Finding(OK, "OK", values)
+
+    def _queue(self) -> Finding:
+        return queue(self._thinking.waiting if self._thinking else 0, self._settings["max_waiting"], "utterances")
+
+    def _machine_figures(self) -> Finding:
+        if self._machine is None:
+            return Finding(STALE, "not configured")
+        limits = (self._settings["warn_temperature_c"], self._settings["warn_memory_percent"])
+        return machine(self._machine.read(), *limits, self._machine_note)
 
     def _on_status(self, message: ActionStatus) -> None:
         if self._thinking is not None and message.state in State.__members__.values():

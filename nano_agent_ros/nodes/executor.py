@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.back_ends import make_back_end
 from nano_agent_ros.nodes.back_ends.nav2_settings import PARAMETERS as NAV2
 from nano_agent_ros.nodes.conversions import order_of, pose_of, seconds_of, status_message
+from nano_agent_ros.nodes.diagnostics import Finding, TimeStamps, queue
 from nano_agent_ros.nodes.keeping import state_folder
 from nano_agent_ros.nodes.latch import StopLatch
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
@@ -97,6 +99,8 @@ class ExecutorNode(ManagedNode):
         self._period_s = 1.0 / values["update_rate_hz"]
         self._pose_type = POSE_TYPES[values["pose_type"]]
         self._trouble = ""
+        # Where any pose will do (max_pose_age_s 0), one that has not come for long says nothing.
+        self._poses = TimeStamps(self._now, gate.policy.max_pose_age_s or math.inf)
 
     def retune(self, values: Mapping[str, Any]) -> None:
         """Go on with other limits; plans in hand stay, and what the robot has to say already is due as before."""
@@ -112,6 +116,7 @@ class ExecutorNode(ManagedNode):
             self.create_subscription(RobotAction, "action", self._on_action, qos.COMMAND, callback_group=words),
         ]
         self._timer = self.create_timer(self._period_s, self._tick, MutuallyExclusiveCallbackGroup())
+        self.tasks = {"plans": self._queue, "pose": self._poses}
         self._show()
 
     def halt(self) -> None:
@@ -161,7 +166,12 @@ class ExecutorNode(ManagedNode):
         if message.header.frame_id not in ("", self._frame_id):
             return
         view = RobotView(pose_of(PoseStamped(pose=inner)), seconds_of(message.header.stamp))
+        self._poses.tick(view.stamp_s)
         self._do(lambda executor: setattr(executor, "robot", view))
+
+    def _queue(self) -> Finding:
+        executor = self._executor
+        return queue(executor.waiting if executor else 0, executor.most_waiting if executor else 0, "plans")
 
     def _on_alarm(self, reason: str) -> None:
         """The executor had to stop the robot: whoever else listens to stops has to know."""

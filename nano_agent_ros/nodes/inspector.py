@@ -29,8 +29,9 @@ from nano_agent_ros.inspection.policy import Policy
 from nano_agent_ros.inspection.store import Store
 from nano_agent_ros.msg import DefectReport
 from nano_agent_ros.nodes import qos
-from nano_agent_ros.nodes.conversions import pose_of
+from nano_agent_ros.nodes.conversions import pose_of, seconds_of
 from nano_agent_ros.nodes.defects import detection_array_type, report_message, spoken_of
+from nano_agent_ros.nodes.diagnostics import TimeStamps
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.resources import default_skills
@@ -67,6 +68,7 @@ PARAMETERS = (
     Parameter("max_age_days", 90.0, "Reports that were not seen for longer go, in days", 0.01, 10000.0),
     Live("jpeg_quality", 90, "Quality of evidence pictures", 30, 100),
 )
+OLDEST_S = 5.0  # of a picture when it comes
 
 
 class InspectorNode(ManagedNode):
@@ -149,6 +151,9 @@ class InspectorNode(ManagedNode):
                 DefectReport, "defect_report", self._on_report, qos.REPORT, callback_group=self._words
             )
         )
+        self._stamps = TimeStamps(self._now, OLDEST_S)
+        if self._settings["transport"] != "none":
+            self.tasks = {"pictures": self._stamps}
         self._tell()
 
     def halt(self) -> None:
@@ -167,11 +172,13 @@ class InspectorNode(ManagedNode):
         self._pose = (pose.x, pose.y, pose.yaw)
 
     def _on_image(self, message: Image) -> None:
+        self._stamps.tick(seconds_of(message.header.stamp))
         if self._due():
             m = message
             self._look(lambda: from_raw(m.encoding, m.height, m.width, m.step, bool(m.is_bigendian), m.data))
 
     def _on_compressed(self, message: CompressedImage) -> None:
+        self._stamps.tick(seconds_of(message.header.stamp))
         if self._due():
             self._look(lambda: from_compressed(message.data))
 

@@ -9,10 +9,11 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -20,13 +21,15 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from nano_agent_ros.errors import NanoAgentError
+from nano_agent_ros.nodes.diagnostics import ERROR, OK, WARN, Finding, Task, status, status_of
 from nano_agent_ros.nodes.parameters import Parameter, Parameters
 from nano_agent_ros.speech import SpeechError
 
 AUTOSTART = Parameter("autostart", False, "Configure and activate by itself once it runs", read_only=True)
 LOOK_UP_S = 0.2  # how often it is seen that the process shall end: waiting for callbacks holds signals up
 HEARTBEAT_S = 1.0  # how often the node says on /diagnostics how it is, and with that, that it is alive
-OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+__all__ = ["ERROR", "OK", "WARN", "ManagedNode", "run", "spin"]
 
 
 class ManagedNode(LifecycleNode):
@@ -44,10 +47,12 @@ class ManagedNode(LifecycleNode):
         self.level = OK
         self._diagnosis = "unconfigured"
         self._details: dict[str, str] = {}
+        self.tasks: dict[str, Task] = {}
+        """What else is reported on /diagnostics while the node is active, set by `start`."""
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Alone in its group: a transition that takes minutes does not hold the heartbeat up, a stuck executor does.
         self._heartbeat = self.create_timer(
-            HEARTBEAT_S, self._publish_diagnostics, callback_group=MutuallyExclusiveCallbackGroup()
+            HEARTBEAT_S, self._beat, callback_group=MutuallyExclusiveCallbackGroup()
         )
 
     def setup(self, values: Mapping[str, Any]) -> None:
@@ -143,6 +148,7 @@ class ManagedNode(LifecycleNode):
 
     def _rest(self) -> None:
         self.active = False
+        self.tasks = {}
         self.halt()
 
     def _fail(self, transition: str, error: Exception) -> None:
@@ -152,17 +158,15 @@ class ManagedNode(LifecycleNode):
         self.get_logger().error(f"cannot {transition}: {text}")
         self.diagnose(ERROR, f"cannot {transition}: {text}")
 
-    def _publish_diagnostics(self) -> None:
+    def _beat(self) -> None:
+        self._publish_diagnostics(dict(self.tasks))
+
+    def _publish_diagnostics(self, tasks: Mapping[str, Task] = MappingProxyType({})) -> None:
         # Whoever supervises the node tells by these the process that it started from one before it.
         known = {"lifecycle": self._state_machine.current_state[1], "pid": str(os.getpid()), **self._details}
-        status = DiagnosticStatus(
-            level=self.level,
-            name=self.get_fully_qualified_name().lstrip("/"),
-            hardware_id="nano_agent_ros",
-            message=self._diagnosis,
-            values=[KeyValue(key=key, value=value) for key, value in known.items()],
-        )
-        array = DiagnosticArray(status=[status])
+        name = self.get_fully_qualified_name().lstrip("/")
+        array = DiagnosticArray(status=[status(name, Finding(self.level, self._diagnosis, known))])
+        array.status += [status_of(f"{name}: {key}", task) for key, task in tasks.items()]
         array.header.stamp = self.get_clock().now().to_msg()
         if self.context.ok():
             self._diagnostics.publish(array)

@@ -11,6 +11,7 @@ from nano_agent_ros.agent import Agent
 from nano_agent_ros.msg import AgentState, DefectReport, Reply, RobotAction
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import action_message, defect_message, duration_message, uuid_message
+from nano_agent_ros.nodes.diagnostics import EngineFigures
 from nano_agent_ros.nodes.dialogue import Kind, Outcome
 from nano_agent_ros.nodes.step import Step
 from nano_agent_ros.nodes.turns import Facts, TurnPublisher
@@ -34,6 +35,7 @@ class Outbox:
         # Not managed: an agent that cannot be configured has to be able to say so.
         self._states = node.create_publisher(AgentState, "agent_state", qos.LATEST)
         self.frame_id = ""
+        self.figures = EngineFigures()
 
     @property
     def error(self) -> str:
@@ -127,6 +129,7 @@ class Outbox:
             shown.transcription_time = duration_message(transcription_s)
             shown.turn_time = duration_message(turn_s)
             if turn is not None:
+                self.figures.take(turn)
                 shown.prefill_time = duration_message(turn.timings.get("prefill", 0.0))
                 shown.decode_time = duration_message(turn.timings.get("decode", 0.0))
                 shown.prompt_tokens = turn.tokens.get("prompt", 0)

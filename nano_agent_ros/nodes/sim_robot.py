@@ -20,6 +20,7 @@ from nano_agent_ros.action import ExecuteAction
 from nano_agent_ros.msg import ActionStatus
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.conversions import command_of, status_message, uuid_of
+from nano_agent_ros.nodes.diagnostics import Frequency
 from nano_agent_ros.nodes.lifecycle import ManagedNode, run
 from nano_agent_ros.nodes.measurements import PARAMETERS as MEASURED
 from nano_agent_ros.nodes.measurements import Measurements
@@ -111,6 +112,8 @@ class SimRobotNode(ManagedNode):
         with self._lock:
             self._scale = values["time_scale"]
             self._report_every_s = 1.0 / values["status_rate_hz"]
+            if self.active:
+                self._watch_rate()
             if self._robot is not None:
                 self._robot.body.turn_rate = values["turn_rate"]
                 self._robot.body.drain_driving = values["drain_percent_per_s"]
@@ -118,6 +121,7 @@ class SimRobotNode(ManagedNode):
     def start(self) -> None:
         """Let simulated time pass."""
         self._last_step = self._last_report = time.monotonic()
+        self._watch_rate()
         self._timer = self.create_timer(self._period_s, self._on_timer, MutuallyExclusiveCallbackGroup())
         if self._robot is not None:
             self._measurements.publish(self._robot.body)
@@ -157,6 +161,13 @@ class SimRobotNode(ManagedNode):
             if due:
                 self._last_report = now
                 self._measurements.publish(self._robot.body)
+                self._poses.tick()
+
+    def _watch_rate(self) -> None:
+        # Nothing is measured more often than the simulation steps.
+        rate = 1.0 / max(self._report_every_s, self._period_s)
+        self._poses = Frequency(time.monotonic, 0.5 * rate, rate)
+        self.tasks = {"pose": self._poses}
 
     def _on_stop(self, message: Empty) -> None:
         with self._lock:

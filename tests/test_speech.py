@@ -309,6 +309,18 @@ def test_spoken_stops_stop_and_talk_of_stopping_does_not(transcriber: Transcribe
         assert is_stop(heard) is not mentioned, (line, heard)
 
 
+@pytest.mark.parametrize("snr_db", [10, 5])
+def test_spoken_stops_stop_in_noise(transcriber: Transcriber, snr_db: float) -> None:
+    spectrum = np.fft.rfft(np.random.default_rng(4).standard_normal(4 * RATE))
+    pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)))
+    for utterance, line in zip(utterances_of(STOPS), lines_of(STOPS), strict=True):
+        if line in ("Stop.", "Stop right there!", "Robot, stop.", "Emergency stop!", "Stop, stop, stop!"):
+            noise = pink[: len(utterance.samples)]
+            level = np.sqrt(np.mean(utterance.samples**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
+            heard = transcriber.transcribe((utterance.samples + level * noise).astype(np.float32))
+            assert is_stop(heard.text), (line, heard)
+
+
 def test_nothing_is_heard_in_noise(transcriber: Transcriber) -> None:
     random = np.random.default_rng(1)
     for level in (0.003, 0.05, 0.3):

@@ -228,6 +228,7 @@ def test_some_german() -> None:
     assert reads.ending("Fahr zu Dock 3", "de") is Ending.UNSURE
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["en", "de", "xx"]))
 def test_no_text_breaks_it(text: str, language: str) -> None:
     assert Completeness(["dock 1"]).ending(text, language) in Ending

@@ -33,7 +33,8 @@ STRONG = (
 """Phrases that stop alone, repeated, or with a warning behind them."""
 
 WEAK = (
-    "whoa", "woah", "wo", "hold it", "hold up", "abort", "emergency", "cease", "quit it", "kill it", "shut down",
+    "whoa", "woah", "wo", "hold it", "hold up", "abort", "emergency", "cease", "quit it", "kill it", "help",
+    "shut down",
     "shut it down", "shut it off", "turn it off", "switch it off", "power off", "make a stop", "no further",
     "not another inch", "not one more step", "no move", "not move", "do stop", "make stop", "the emergency stop",
     "the stop button", "stop button",
@@ -42,10 +43,14 @@ WEAK = (
 to dock two" a change of plan, "turn it off at the wall" for somebody else."""
 
 MISHEARD = (
-    "alt", "hault", "aboard", "a bort", "a board", "stand steel", "emergency hall", "emergency hole", "emergency home",
-    "emergency out", "emergency alt", "emergency all", "emergency hold", "emergency haul", "emergency stopped",
+    "alt", "hault", "hold", "aboard", "a bort", "a board", "at board", "and board", "breeze", "stand steel",
+    "stand steal", "stand feel", "might stop", "emergency style", "emergency staff", "emergency stuff",
+    "emergency drop", "emergency stopped", "emergency top", "emergency hall", "emergency hole", "emergency holes",
+    "emergency home", "emergency out", "emergency alt", "emergency ald", "emergency all", "emergency old",
+    "emergency hold", "emergency haul", "emergency aisle",
 )  # fmt: skip
-"""What Whisper tiny makes of a lone "halt", "abort", "stand still" and "emergency halt"; used as WEAK is."""
+"""What Whisper tiny makes of a lone "halt", "abort", "freeze", "stand still", "wait, stop", "emergency stop" and
+"emergency halt" in noise. They stop only if nothing but fillers is around them: "hold" does, "hold this" does not."""
 
 TAILS = (
     "right there", "right here", "right now", "right away", "there", "here", "it", "that", "this", "everything",
@@ -55,8 +60,9 @@ TAILS = (
     "whatever youre doing", "another inch", "an inch", "a muscle", "any further", "the robot", "that robot",
     "this robot", "the machine", "the motors", "your motors", "the wheels", "yourself", "that thing", "this thing",
     "the thing", "the damn thing", "all movement", "all motion", "operation", "all operations", "my foot", "my hand",
+    "right", "right out", "right north", "right not", "right enough", "writing out", "riding off", "lighting out",
 )  # fmt: skip
-"""What may follow a stop phrase and belongs to it."""
+"""What may follow a stop phrase and belongs to it; the last are "right now" as Whisper tiny hears it."""
 
 FILLERS = (
     "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "aah", "ow", "ouch", "uh", "um", "er", "erm", "hmm",
@@ -90,10 +96,11 @@ def is_stop(text: str, names: Sequence[str] = ("robot",)) -> bool:
     whole = [word for clause in clauses for word in clause]
     called = [" ".join(_words(_plain(name))) for name in names]
     fillers = _phrases([*FILLERS, *LEADS, *called])
-    strong, weak = _phrases(STRONG), _phrases([*WEAK, *MISHEARD])
+    strong, weak, misheard = _phrases(STRONG), _phrases(WEAK), _phrases(MISHEARD)
     return (
         any(_only(clause, strong, fillers) for clause in clauses)
         or _only(whole, strong + weak, fillers)
+        or _only(whole, misheard, fillers, tails=[])
         or _twice(whole, strong)
         or _alarmed(whole, strong, fillers)
     )
@@ -121,17 +128,18 @@ def _match(words: Sequence[str], at: int, phrases: Phrases) -> int:
     return max((len(p) for p in phrases if tuple(words[at : at + len(p)]) == p), default=0)
 
 
-def _only(words: Sequence[str], stops: Phrases, fillers: Phrases) -> bool:
+def _only(words: Sequence[str], stops: Phrases, fillers: Phrases, tails: Phrases | None = None) -> bool:
     """Return whether the words are stop phrases and fillers, at least one of them a stop phrase."""
+    tails = _phrases(TAILS) if tails is None else tails
     at, found = 0, False
     while at < len(words):
         if stop := _match(words, at, stops):
             found = True
             at += stop
-            at += _match(words, at, _phrases(TAILS))
+            at += _match(words, at, tails)
         elif filler := _match(words, at, fillers):
             at += filler
-        elif tail := found and _match(words, at, _phrases(TAILS)):  # "stop, uh, here"
+        elif tail := found and _match(words, at, tails):  # "stop, uh, here"
             at += tail
         else:
             return False

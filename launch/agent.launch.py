@@ -3,14 +3,16 @@
     ros2 launch nano_agent_ros agent.launch.py audio_source:=wav wav:=/path/to/command.wav
 
 `nano-agent up` does the same without launch. All topic names are relative: `namespace:=robot1` moves them together. The
-nodes bring themselves up, unless `autostart:=false`, and are started again when they end, unless `use_respawn:=false`.
+nodes bring themselves up, unless `autostart:=false`, and are started again when they end, at most
+`respawn_max_retries` times, unless `use_respawn:=false`.
 """
 
+import inspect
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteLocal, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -38,6 +40,7 @@ ARGUMENTS = {
     "voice": ("", "What speaks: auto, piper, espeak or command; empty: what the parameter file says, which is auto"),
     "autostart": ("true", "The nodes configure and activate themselves; false if something else manages them"),
     "use_respawn": ("true", "Start a node again whose process ended"),
+    "respawn_max_retries": ("10", "So often at most; -1: always. Needs Jazzy or newer"),
     "log_level": ("info", "Least severity that is logged: debug, info, warn or error"),
     "params_file": (PARAMS_FILE, "Parameters of all nodes; the arguments above win over it if not empty"),
 }
@@ -94,6 +97,10 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     if not Path(given["params_file"]).is_file():
         raise FileNotFoundError(f"params_file: there is no file {given['params_file']}")
+    respawn = {"respawn": given["use_respawn"] == "true", "respawn_delay": RESPAWN_DELAY_S}
+    if "respawn_max_retries" in inspect.signature(ExecuteLocal.__init__).parameters:  # not in Humble
+        respawn["respawn_max_retries"] = _number("respawn_max_retries", given["respawn_max_retries"])
+    prefix = "".join(f"{part}." for part in given["namespace"].split("/") if part)  # of the loggers
     return [
         Node(
             package="nano_agent_ros",
@@ -105,10 +112,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
                 {"autostart": given["autostart"] == "true"},
                 *({key: _value(argument, given)} for key, argument in parameters.items() if given[argument]),
             ],
-            arguments=["--ros-args", "--log-level", f"{name}:={given['log_level']}"],
+            arguments=["--ros-args", "--log-level", f"{prefix}{name}:={given['log_level']}"],
             output="screen",
-            respawn=given["use_respawn"] == "true",
-            respawn_delay=RESPAWN_DELAY_S,
+            **respawn,
         )
         for name, parameters in PARAMETERS.items()
         if name not in OPTIONAL or given[OPTIONAL[name]] == "true"
@@ -117,6 +123,13 @@ def start_nodes(context: LaunchContext) -> list[Node]:
 
 def _value(argument: str, given: dict[str, str]) -> str | list[str]:
     return [part.strip() for part in given[argument].split(",")] if argument in LISTS else given[argument]
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name}: '{text}' is no whole number, such as {ARGUMENTS[name][0]}") from None
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from rclpy.lifecycle import LifecycleNode
@@ -19,8 +21,10 @@ from nano_agent_ros.msg import AgentState, Reply, RobotAction, Transcript
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.agent import AgentNode
 from nano_agent_ros.nodes.conversions import arguments_of, uuid_of
+from nano_agent_ros.nodes.hearing import Heard, Hearing
 from nano_agent_ros.nodes.listener import ListenerNode
 from nano_agent_ros.resources import find
+from nano_agent_ros.speech import Endpointer
 from nano_agent_ros.srv import Ask
 
 TEAM = {"unit_two": "unit two", "unit_three": "unit three"}
@@ -183,6 +187,37 @@ def test_speech_that_is_not_addressed_leads_to_nothing_but_its_stop(bench, tmp_p
     early = [m for m in partials if uuid_of(m.utterance_id) == uuid_of(heard[0].utterance_id)]
     assert {m.gate for m in early} == {Transcript.GATE_NOT_ADDRESSED}
     assert agent._thinking.dialogue.agent.turns == 0 and [r.kind for r in replies] == [Reply.ACKNOWLEDGE]
+
+
+class Talk:
+    """Three seconds in chunks of 0.1 s, and what is done when so many were taken."""
+
+    def __init__(self, at: int, then: Callable[[], None]) -> None:
+        self._at, self._then = at, then
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        for number in range(30):
+            if number == self._at:
+                self._then()
+            yield np.zeros(1600, np.float32)
+
+    def close(self) -> None:
+        pass
+
+    def report(self) -> str:
+        return "talk"
+
+
+def test_an_utterance_ends_when_the_button_is_released_though_the_person_goes_on():
+    heard: list[Heard] = []
+    over = threading.Event()
+    somebody_speaks = Endpointer(vad=lambda samples: np.ones(len(samples) // 512))
+    talk = Talk(10, lambda: hearing.cut())
+    hearing = Hearing(talk, somebody_speaks, None, heard.append, lambda error: over.set(), paced=False)
+    hearing.muted = True  # nothing of this is transcribed
+    hearing.start()
+    assert over.wait(60)
+    assert [round(h.ended - h.began, 1) for h in heard] == [1.1, 1.9]
 
 
 def test_names_that_cannot_be_told_apart_keep_a_node_unconfigured_with_the_reason(bench):

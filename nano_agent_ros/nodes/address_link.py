@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -44,9 +44,9 @@ WATCH_S = 0.5
 class AddressLink:
     """Subscribes `talk`, `reply` and `speaking`, serves `toggle_talk`, and keeps `addressing` informed."""
 
-    def __init__(self, node: LifecycleNode, group: CallbackGroup) -> None:
-        """Create the topics; until `setup` everything is addressed by nobody's name."""
-        self._node = node
+    def __init__(self, node: LifecycleNode, group: CallbackGroup, on_release: Callable[[], None]) -> None:
+        """Create the topics; `on_release` is called when the button is released and the mode is push_to_talk."""
+        self._node, self._on_release = node, on_release
         self._unmanned = 0
         self._wake_word: WakeWord | None = None
         self._taken: UUID | None = None  # speech in progress that was meant for the robot when last looked at
@@ -85,7 +85,14 @@ class AddressLink:
 
     def _on_talk(self, message: Bool) -> None:
         self._unmanned = 0
+        held = self.addressing.held
         self.addressing.talk(message.data)
+        self._released(held)
+
+    def _released(self, held: bool) -> None:
+        """The button may not be `held` any more: what was said with it is complete."""
+        if held and not self.addressing.held and self.addressing.settings.mode == "push_to_talk":
+            self._on_release()
 
     def _on_reply(self, message: Reply) -> None:
         if message.kind != Reply.IGNORE:
@@ -96,6 +103,7 @@ class AddressLink:
 
     def _on_toggle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         held = self.addressing.toggle()
+        self._released(not held)
         response.success, response.message = True, "speech is taken" if held else "speech is not taken"
         return response
 
@@ -103,7 +111,9 @@ class AddressLink:
         # Whoever published a moment ago may not be in the graph yet: once is not enough.
         self._unmanned = 0 if self._node.count_publishers("talk") else self._unmanned + 1
         if self._unmanned >= 2:
+            held = self.addressing.held
             self.addressing.left()
+            self._released(held)
 
 
 def ears_of(values: Mapping[str, Any]) -> Ears:

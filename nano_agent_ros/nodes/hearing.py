@@ -115,6 +115,7 @@ class Hearing:
         self._reads = reads
         self._pace = Pace(partial_every_s, endpointer.config.end_silence_s)
         self._closed = False
+        self._cut_at = float("inf")  # by time.monotonic()
         self._wake = threading.Condition()
         self._whole: deque[_Work] = deque()
         self._part: _Work | None = None  # the newest speech in progress that nobody has begun to transcribe
@@ -139,6 +140,10 @@ class Hearing:
         """Set the speech probability at which utterances begin, from now on; raises ValueError outside (0, 1)."""
         self._endpointer.tune(threshold)
 
+    def cut(self, in_s: float = 0.0) -> None:
+        """End the utterance in progress so soon, without a pause: the talk button was released."""
+        self._cut_at = time.monotonic() + in_s
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Cease; waits for a transcription in progress, at most `timeout_s`."""
         with self._wake:
@@ -156,6 +161,9 @@ class Hearing:
             for chunk in self._source.chunks():
                 position_s += len(chunk) / 16_000
                 ended = self._endpointer.feed(chunk) if len(chunk) else self._endpointer.flush(lost=True)
+                if time.monotonic() >= self._cut_at:
+                    self._cut_at = float("inf")
+                    ended += self._endpointer.flush() if self._endpointer.speaking else []
                 for utterance in ended:
                     self._pass_on(utterance, position_s)
                 if self._closed:

@@ -16,16 +16,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from nano_agent_ros.agent import Agent, Model, Turn
-from nano_agent_ros.resources import default_model, default_skills
+from nano_agent_ros.agent import Agent, Turn
+from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 
-from .command_latency import Forced, spread
-from .conversation import Script, commands
+from .command_latency import spread
+from .conversation import Script
 from .harness import Row, add_out, report, say
+from .scripted_model import Forced, add_options, open_model
 
 WORDS_PER_S = 2.5  # of somebody who gives orders
 OPEN = 2  # words at the end that are not stable yet
@@ -36,10 +36,7 @@ WAYS = (NOTHING, STABLE, CHANGED, WHOLE)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m bench.anticipation", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--model", type=Path, default=default_model(), metavar="DIR", help="artifact (default: what ships)")
-    p.add_argument("--threads", type=int, help="default: one per physical core, at most 8")
-    p.add_argument("--turns", type=int, default=25)
-    p.add_argument("--forced", action="store_true", help="the model says the scripted replies")
+    add_options(p, 25)
     add_out(p)
     return p
 
@@ -47,13 +44,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the JSON."""
     options = parser().parse_args(arguments)
-    talk = commands(options.model, options.turns)
-    say(f"opening {options.model}; the system prompt is read")
-    model = Model.open(options.model, threads=options.threads)
+    talk, model, forced = open_model(options)
     engine: Any = model.engine
-    forced = Forced(engine) if options.forced else None
-    if forced:
-        model = Model(forced, model.tokenizer, model.template)  # type: ignore[arg-type]
     skills, site = Skills.load(default_skills()), Site.load("warehouse")
     config = {"model": options.model.name, "threads": engine.threads, "turns": options.turns, "forced": options.forced}
     rows: list[Row] = []

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from nano_agent_ros.agent import Agent, Model, Turn
-from nano_agent_ros.engine.base import Engine
-from nano_agent_ros.resources import default_model, default_skills
+from nano_agent_ros.agent import Agent, Turn
+from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 
-from .conversation import Script, ScriptedTurn, commands
+from .conversation import Script
 from .harness import Row, add_out, report, say
 from .llama import available
+from .scripted_model import Forced, add_options, open_model
 from .server import LlamaServer
 from .turns import TurnCost, slope
 
@@ -38,42 +38,10 @@ TURNS = 50
 STAGES = ("prompt", "prefill", "decode", "ground", "total")
 
 
-class Forced:
-    """An engine whose logits, computed in full, are bent towards a reply that was announced."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._reply: Sequence[int] = ()
-        self._prompt = 0
-        self._start: int | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def announce(self, turn: ScriptedTurn) -> None:
-        """The turn that begins with the next `extend`, which may go on into the reply."""
-        self._reply, self._prompt, self._start = turn.answer, len(turn.prompt), None
-
-    def extend(self, state: Any, tokens: Sequence[int], every: bool = False) -> np.ndarray:
-        """As `Engine.extend`; the reply's next token is the most likely one."""
-        logits = self._engine.extend(state, tokens, every)
-        seen = self._engine.length(state)
-        if self._start is None:
-            self._start = seen - len(tokens) + self._prompt
-        rows = logits if every else logits[None]
-        for row, at in zip(rows, range(seen - len(rows) + 1, seen + 1), strict=True):
-            if 0 <= at - self._start < len(self._reply):
-                row[self._reply[at - self._start]] = row.max() + 9.0
-        return logits
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m bench.command_latency", description=(__doc__ or "").split("\n")[0])
-    p.add_argument("--model", type=Path, default=default_model(), metavar="DIR", help="artifact (default: what ships)")
-    p.add_argument("--threads", type=int, help="default: one per physical core, at most 8")
-    p.add_argument("--turns", type=int, default=TURNS)
-    p.add_argument("--forced", action="store_true", help="the model says the scripted replies")
+    add_options(p, TURNS)
     p.add_argument("--llama-server", type=Path, metavar="PATH", help="llama.cpp's llama-server")
     p.add_argument("--gguf", type=Path, metavar="FILE", help="a model of the same shapes for it")
     p.add_argument("--peer-turns", type=int, metavar="N", help="so many turns of llama.cpp at most")
@@ -85,13 +53,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the JSON."""
     options = parser().parse_args(arguments)
-    talk = commands(options.model, options.turns)
-    say(f"opening {options.model}; the system prompt is read")
-    model = Model.open(options.model, threads=options.threads)
+    talk, model, forced = open_model(options)
     engine: Any = model.engine
-    forced = Forced(engine) if options.forced else None
-    if forced:
-        model = Model(forced, model.tokenizer, model.template)  # type: ignore[arg-type]
     agent = Agent(model, Skills.load(default_skills()), Site.load("warehouse"), min_confidence=0.0)
     turns = converse(agent, talk, forced)
     config = {

@@ -7,14 +7,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_templates import checkpoint
-from small_artifact import make_artifact
+from random_models import DIALECTS, make_model
 
 from nano_agent_ros.agent import Agent, Model
 from nano_agent_ros.ahead import ReadAhead
 from nano_agent_ros.engine.base import EngineError
-from nano_agent_ros.engine.load import open_engine
-from nano_agent_ros.prompt import ChatTemplate, Tokenizer
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 from nano_agent_ros.state import Session
@@ -65,13 +62,9 @@ def test_what_was_anticipated_changes_nothing(shipped, data):
         assert outcome(ahead, ahead.hear(text, facts)) == outcome(plain, plain.hear(text, facts))
 
 
-@pytest.fixture(scope="module", params=["nemotron_3", "nano_v2", "nano_v2 with tags as tokens"])
+@pytest.fixture(scope="module", params=DIALECTS)
 def random_model(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    words = checkpoint(folder / "words", request.param)
-    tokenizer = Tokenizer(words)
-    artifact = make_artifact(folder, {"hybrid_override_pattern": "M*M-", "vocab_size": tokenizer.vocab_size})
-    return Model(open_engine(artifact, "native", threads=1), tokenizer, ChatTemplate.load(words))
+    return make_model(tmp_path_factory.mktemp("model"), request.param)
 
 
 @pytest.mark.parametrize("thinking", [0, 8])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from published_templates import checkpoint
-from small_artifact import make_artifact
+from random_models import DIALECTS, make_model
 
 from nano_agent_ros.agent import CALLED_OFF, Agent, Model
 from nano_agent_ros.engine.base import EngineError
-from nano_agent_ros.engine.load import open_engine
-from nano_agent_ros.prompt import ChatTemplate, Tokenizer
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Call, Site, Skills
 
@@ -73,13 +70,9 @@ def test_a_turn_that_is_cut_at_any_step_leaves_no_trace(shipped, text):
         assert outcome(agent, agent.hear(text, {"battery": 79})) == expected
 
 
-@pytest.fixture(scope="module", params=["nemotron_3", "nano_v2", "nano_v2 with tags as tokens"])
+@pytest.fixture(scope="module", params=DIALECTS)
 def random_model(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    words = checkpoint(folder / "words", request.param)
-    tokenizer = Tokenizer(words)
-    artifact = make_artifact(folder, {"hybrid_override_pattern": "M*M-", "vocab_size": tokenizer.vocab_size})
-    return Model(open_engine(artifact, "native", threads=1), tokenizer, ChatTemplate.load(words))
+    return make_model(tmp_path_factory.mktemp("model"), request.param)
 
 
 @pytest.mark.parametrize("thinking", [0, 12])

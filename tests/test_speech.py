@@ -34,6 +34,7 @@ from nano_agent_ros.speech.whisper import find_model
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "config/audio/demo.wav"
 STOPS = ROOT / "tests/audio/stops.flac"
+QUIET = ROOT / "tests/audio/quiet_starts.flac"
 RATE = 16_000
 
 
@@ -96,6 +97,36 @@ def test_the_stream_gives_the_probabilities_that_faster_whisper_gives_for_the_wh
 
 def test_every_line_of_the_demo_is_one_utterance(utterances: list[Utterance]) -> None:
     assert len(utterances) == len(lines_of(DEMO))
+
+
+def onset(levels: np.ndarray, near: int) -> int:
+    """Where the word around `near` begins: behind the last 0.1 s of silence. Levels are RMS of 5 ms."""
+    loud = levels > 10 ** (-60 / 20)
+    first = near
+    while loud[max(0, first - 20) : first].any():
+        first -= 1
+    return first
+
+
+@pytest.mark.parametrize("snr_db", [60, 10])
+def test_the_first_consonant_is_kept_however_quiet_it_is(snr_db: float) -> None:
+    clean = soundfile.read(QUIET, dtype="float32")[0]
+    levels = np.sqrt(np.mean(clean[: len(clean) // 80 * 80].reshape(-1, 80) ** 2, axis=1))
+    noise = np.random.default_rng(5).standard_normal(len(clean)) * np.sqrt(np.mean(clean**2)) * 10 ** (-snr_db / 20)
+    audio = (clean + noise).astype(np.float32)
+    lost = 0
+    for pre_roll_s in (EndpointConfig().pre_roll_s, 0.0):
+        endpointer = Endpointer(EndpointConfig(pre_roll_s=pre_roll_s))
+        found = endpointer.feed(audio) + endpointer.flush()
+        assert len(found) == len(lines_of(QUIET))
+        for utterance in found:
+            first, last = round(utterance.start_s * 200), round(utterance.end_s * 200)
+            begins_s = onset(levels, first + int(np.argmax(levels[first:last]))) / 200
+            if pre_roll_s:
+                assert utterance.start_s <= begins_s - 0.05
+            else:
+                lost += utterance.start_s > begins_s
+    assert lost > len(found) / 2, "it is the pre-roll that keeps them"
 
 
 def test_an_utterance_is_the_audio_of_its_times(utterances: list[Utterance], demo: np.ndarray) -> None:

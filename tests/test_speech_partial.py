@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nano_agent_ros.nodes.hearing import Hearing, Partial
+from nano_agent_ros.nodes.hearing import Heard, Hearing, Partial
 from nano_agent_ros.speech import (
     Agreement,
+    Completeness,
     EndpointConfig,
     Endpointer,
     Pace,
@@ -219,9 +221,10 @@ def test_an_utterance_is_followed_to_its_end_and_what_its_pause_showed_is_not_tr
 class Slow:
     """A transcriber that takes until it is told to go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = "one two") -> None:
         self.asked: list[float] = []
         self._go = threading.Semaphore(0)
+        self.text = text
         self.fails = False
 
     def transcribe(self, audio: Any, quick: bool = False) -> Transcription:
@@ -229,13 +232,15 @@ class Slow:
         assert self._go.acquire(timeout=60)
         if self.fails:
             raise SpeechError("no memory")
-        return Transcription("one two", 0.9, 0.0, "en", audio.duration_s, 0.0)
+        return Transcription(self.text, 0.9, 0.0, "en", audio.duration_s, 0.0)
 
     def go(self, times: int = 1) -> None:
         self._go.release(times)
 
 
-def speak(pattern: str, transcriber: Slow, every_s: float = 0.0) -> tuple[Hearing, Steps, list[Any], list[str]]:
+def speak(
+    pattern: str, transcriber: Slow, every_s: float = 0.0, reads: Completeness | None = None
+) -> tuple[Hearing, Steps, list[Any], list[str]]:
     """Hearing of sound that is voice where the pattern has an x, a quarter of a second a character."""
     probabilities = iter([float(c == "x") for c in pattern for _ in range(8)])
     vad = lambda audio: np.array([next(probabilities) for _ in range(len(audio) // WINDOW)])  # noqa: E731
@@ -244,7 +249,7 @@ def speak(pattern: str, transcriber: Slow, every_s: float = 0.0) -> tuple[Hearin
     ended: list[str] = []
     hearing = Hearing(
         source, Endpointer(EndpointConfig(), vad), transcriber, told.append, ended.append, on_partial=told.append,  # type: ignore[arg-type]
-        partial_every_s=every_s,
+        partial_every_s=every_s, reads=reads,
     )  # fmt: skip
     hearing.start()
     return hearing, source, told, ended
@@ -277,6 +282,50 @@ def test_no_partial_begins_in_a_pause_before_it_is_settled_nor_twice_in_one() ->
     assert len(keys) == 2
     parts = [each for each in told if isinstance(each, Partial) and each.key == keys[0] and each.transcription]
     assert [part.settled for part in parts] == [False, False, True, False, False, True], "one in each pause"
+
+
+@pytest.mark.parametrize(
+    ("text", "pause", "utterances"),
+    [
+        ("go to dock one", "..", 2),  # 0.5 s: longer than the short pause, shorter than the ordinary one
+        ("pick up the box", "..", 1),
+        ("pick up the box", "...", 2),  # 0.8 s
+        ("go to the", "...", 1),
+        ("go to the", "....", 1),  # 1.0 s
+        ("go to the", ".....", 2),  # 1.3 s
+    ],
+)
+def test_the_words_in_a_pause_say_how_long_it_must_be(text: str, pause: str, utterances: int) -> None:
+    transcriber = Slow(text)
+    transcriber.go(100)
+    reads = Completeness(["dock 1"], ["box"])
+    pattern = f"xxxx{pause}xxxx......"
+    hearing, source, told, ended = speak(pattern, transcriber, every_s=100.0, reads=reads)
+    for step in range(1, len(pattern) + 1):
+        source.go()
+        wait_for(lambda step=step: source.taken >= step and is_idle(hearing))
+    wait_for(lambda: ended)
+    hearing.close()
+    heard = [each for each in told if isinstance(each, Heard)]
+    assert len(heard) == utterances
+    assert len(transcriber.asked) == 2, "once in each pause, and never again for the utterance that ends in it"
+    assert all(each.transcription and each.transcription.text == text for each in heard)
+
+
+def test_words_that_were_hardly_heard_do_not_change_the_pause() -> None:
+    class Unsure(Slow):
+        def transcribe(self, audio: Any, quick: bool = False) -> Transcription:
+            return replace(super().transcribe(audio, quick), confidence=0.4)
+
+    transcriber = Unsure("go to dock one")
+    transcriber.go(100)
+    hearing, source, told, ended = speak("xxxx..xxxx....", transcriber, 100.0, Completeness(["dock 1"]))
+    for step in range(1, 15):
+        source.go()
+        wait_for(lambda step=step: source.taken >= step and is_idle(hearing))
+    wait_for(lambda: ended)
+    hearing.close()
+    assert len([each for each in told if isinstance(each, Heard)]) == 1
 
 
 def test_what_cannot_be_transcribed_and_what_is_muted_on_the_way_ends_as_well() -> None:

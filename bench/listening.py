@@ -106,10 +106,10 @@ class Listener:
         until = time.monotonic() + READY_S
         while time.monotonic() < until and self._process.poll() is None:
             said = self.said()
+            if "[ERROR]" in said:  # no Whisper, no PortAudio, or no microphone: it would wait for one
+                break
             if "listening to " in said:
                 return
-            if "no sound" in said or "no speech" in said:
-                break
             time.sleep(0.05)
         raise PulseError(f"the listener hears nothing: {self.said()[-500:]}")
 

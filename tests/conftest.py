@@ -28,6 +28,16 @@ def one_torch_thread():
 
 
 @pytest.fixture
+def bench():
+    """Nodes under test and a probe, over DDS, in a domain of their own (ros_bench.Bench)."""
+    from ros_bench import Bench
+
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
 def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulse]:
     """A PulseAudio daemon of the test's own; the test is skipped, with the reason, where there is none to be had."""
     try:

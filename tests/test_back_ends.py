@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ import yaml
 from geometry_msgs.msg import PoseStamped, Twist
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from ros_bench import Bench, wait_for
+from ros_bench import wait_for
 from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool
 
@@ -38,13 +38,6 @@ from nano_agent_ros.skills import Site
 
 SITE = Site.load("warehouse")
 STAMP = PoseStamped().header.stamp
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from ros_bench import Bench, wait_for
+from ros_bench import wait_for
 
 from nano_agent_ros.machine import Linux, Reading, open_machine
 from nano_agent_ros.nodes import qos
@@ -157,13 +156,6 @@ def test_the_speed_of_the_engine_is_of_the_tokens_that_it_read_and_wrote():
     values = figures.values()
     assert values["Prefill (tokens/s)"] == pytest.approx(200.0) and values["Decode (tokens/s)"] == pytest.approx(200.0)
     assert values["Last turn (ms)"] == pytest.approx(590.0) and values["Turns in window"] == 20
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 def test_active_nodes_tell_of_their_tasks(bench, tmp_path):

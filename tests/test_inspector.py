@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 from uuid import uuid4
@@ -30,13 +30,6 @@ from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN
 from nano_agent_ros.skills import Site
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 def add_inspector(bench: Bench, tmp_path: Path, **parameters) -> InspectorNode:

@@ -7,7 +7,7 @@ import time
 from uuid import uuid4
 
 import pytest
-from ros_bench import Bench, wait_for
+from ros_bench import wait_for
 from std_msgs.msg import Empty
 from test_nodes import replies_to, transcript
 
@@ -20,14 +20,6 @@ from nano_agent_ros.nodes.keeping import Keeping, Message, _content, _message, s
 from nano_agent_ros.nodes.step import Step
 from nano_agent_ros.skills import Action
 from nano_agent_ros.state import session as session_module
-
-
-@pytest.fixture
-def bench():
-    bench = Bench()
-    yield bench
-    bench.close()
-
 
 NAVIGATE = Action("navigate_to", {"location": "dock_3"}, "low", False, 0.9, "dock_3", (1, 2, 0.5))
 GO = Step(uuid4(), uuid4(), 0, 1, NAVIGATE)

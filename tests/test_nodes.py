@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -50,13 +49,6 @@ def skills_file(path: Path, **of_navigate_to: Any) -> Path:
     content["skills"]["navigate_to"] |= of_navigate_to
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 def add_agent(bench: Bench, **parameters: Any) -> AgentNode:

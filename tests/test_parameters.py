@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from geometry_msgs.msg import PoseStamped
 from rclpy.parameter import Parameter as RosParameter
-from ros_bench import Bench, wait_for
+from ros_bench import wait_for
 
 from nano_agent_ros.nodes import qos
 from nano_agent_ros.nodes.agent import AgentNode
@@ -22,13 +21,6 @@ from nano_agent_ros.nodes.sim_robot import SimRobotNode
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "nodes.md").read_text()
 NODES = ("listener", "agent", "executor", "sim_robot", "inspector", "recorder")
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 def change(node: Any, name: str, value: Any) -> str:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
 from rclpy.lifecycle import TransitionCallbackReturn
-from ros_bench import Bench, wait_for
+from ros_bench import wait_for
 
 from nano_agent_ros import cli
 from nano_agent_ros.agent import Agent, Model, Turn
@@ -367,13 +367,6 @@ def test_the_command_takes_skills_and_site_from_the_log_and_tells_by_its_exit_co
 
 
 # The node
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 def test_the_recorder_keeps_what_is_published_and_it_runs_again(bench, tmp_path, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import message_packages
@@ -11,20 +10,13 @@ import pytest
 from geometry_msgs.msg import Polygon
 from nav_msgs.msg import Odometry
 from rclpy.lifecycle import LifecycleNode
-from ros_bench import Bench, wait_for
+from ros_bench import wait_for
 
 from nano_agent_ros.nodes import measurements, qos
 from nano_agent_ros.nodes.sim_robot import SimRobotNode
 from nano_agent_ros.robot.kinematics import Pose
 
 START = (10.0, 1.0, -1.57)  # dock 3
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,7 @@ Could you please bring
 Robot
 Hey robot
 okay robot
+and then
 I want you to
 patrol between aisle one
 patrol between aisle 1 and
@@ -141,6 +142,9 @@ count the boxes in rack six
 we used to go to dock 3
 don't go to dock 3
 he went to the office
+the first one then
+okay then
+whenever you can
 I told Tom about dock 3
 there is a crack in rack seven
 the office

@@ -81,7 +81,7 @@ class Completeness:
             return True
         if language != "en":
             return False
-        if last in WANTING or words[-2:] == ["pick", "up"] or self._call.fullmatch(" ".join(words)):
+        if last in WANTING or words[-2:] in (["pick", "up"], ["and", "then"]) or self._call.fullmatch(" ".join(words)):
             return True
         amount = _is_number(last) and len(words) > 1 and words[-2] in BEFORE_AN_AMOUNT
         return amount or last == "point" or _lacks_and(words)

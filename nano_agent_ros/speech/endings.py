@@ -6,8 +6,8 @@ HESITATIONS = "um umm uh uhm uhh er erm ehm eh ah hmm hm mm mhm äh ähm euh heu
 
 OPENERS = {
     "en": "a an the to at in into onto of for from by with without between behind under near towards toward until till"
-    " past via and or but nor because if when while where than as so then my your our their his its is are was were"
-    " am be been will would should could can must shall may might not every each some which whose whether also per"
+    " past via and or but nor because if when while where than as so my your our their his its is are was were"
+    " am be been will would should could must shall may might not every each some which whose whether per"
     " plus",
     "de": "der die das den dem des ein eine einen einem einer und oder aber weil wenn dass zu zum zur in im ins an am"
     " auf aus bei mit nach von vom für über unter zwischen bis dann mein meine dein deine ist sind",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,51 +22,23 @@ from nano_agent_ros.decode import (
     plain,
     reply_grammar,
 )
-from nano_agent_ros.decode.confidence import Confidence
 from nano_agent_ros.decode.generate import DecodeError
-from nano_agent_ros.engine.base import Engine
-from nano_agent_ros.engine.load import open_engine
 from nano_agent_ros.errors import NanoAgentError
-from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, PromptError, Tokenizer, clean
-from nano_agent_ros.resources import default_model, default_skills
+from nano_agent_ros.model_folder import Model
+from nano_agent_ros.prompt import PromptBuilder, PromptError, clean
+from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, checked
 from nano_agent_ros.skills.handles import Handles
 from nano_agent_ros.state import PrefixCache, identity
 from nano_agent_ros.turn import Clock, Turn
+
+__all__ = ["CALLED_OFF", "MIN_CONFIDENCE", "UNSURE", "Agent", "AgentError", "Model", "Turn"]
 
 AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
 MIN_CONFIDENCE = 0.5  # of an action with a risk: below it, it is more often wrong than right
 UNSURE = "I'm not sure I understood. Please say it another way."
 CALLED_OFF = "That was called off."
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a model folder holds, opened: weights in an engine, tokenizer, chat template. Shared by conversations."""
-
-    engine: Engine
-    tokenizer: Tokenizer
-    template: ChatTemplate
-    confidence: Confidence = Confidence()
-
-    @staticmethod
-    def open(
-        folder: str | Path | None = None,
-        engine: str = "native",
-        threads: int | None = None,
-        pin: str | None = None,
-        huge_pages: bool | None = None,
-    ) -> Model:
-        """Open a model folder (default: the one that ships); raises EngineError or ConfigError.
-
-        `threads`, `pin` and `huge_pages` are options of the engine; None leaves them to it.
-        """
-        path = Path(folder) if folder else default_model()
-        given = {"threads": threads, "pin": pin, "huge_pages": huge_pages}
-        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        opened = open_engine(path, engine, **options)
-        return Model(opened, Tokenizer(path), ChatTemplate.load(path), Confidence.load(path))
 
 
 class Agent:

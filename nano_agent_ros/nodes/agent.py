@@ -17,60 +17,26 @@ from sensor_msgs.msg import BatteryState
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
-from nano_agent_ros.agent import MIN_CONFIDENCE, Agent
-from nano_agent_ros.machine import Machine, open_machine
+from nano_agent_ros.agent import Agent
 from nano_agent_ros.msg import ActionStatus, AgentState, Transcript
 from nano_agent_ros.nodes import address_link, qos
+from nano_agent_ros.nodes.agent_parameters import PARAMETERS, interrupts
 from nano_agent_ros.nodes.assent import is_no, is_release, is_yes
 from nano_agent_ros.nodes.conversions import arguments_of, seconds_of, uuid_of
-from nano_agent_ros.nodes.diagnostics import STALE, Finding, machine, queue
 from nano_agent_ros.nodes.dialogue import Dialogue, Kind, Outcome
-from nano_agent_ros.nodes.facts import FACTS, FactBook
+from nano_agent_ros.nodes.facts import FactBook
 from nano_agent_ros.nodes.keeping import Keeping, state_folder
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.outbox import NIL, Outbox
-from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.nodes.robot_link import RobotLink
 from nano_agent_ros.nodes.speaking import Speaking
 from nano_agent_ros.nodes.thinking import Thinking, Utterance
+from nano_agent_ros.nodes.vitals import Vitals
 from nano_agent_ros.robot.simulation import State
 from nano_agent_ros.speech.addressing import Ears
 from nano_agent_ros.srv import Ask
 from nano_agent_ros.state import PrefixCache
 
-PARAMETERS = (
-    Parameter("model", "", "Model folder; empty: the one that ships"),
-    Parameter("engine", "native", "What runs the model: native, or another engine of the package"),
-    Parameter("threads", 0, "CPU threads of the engine; 0: it decides", 0, 256),
-    Parameter("pin", "", "Processors of the native engine's threads: auto, or a list such as 0,2,4; empty: not bound"),
-    Parameter("huge_pages", False, "Native engine: copy the weights into huge pages instead of mapping the file"),
-    Parameter("thinking", 0, "Tokens that a model which can think may think before it replies; 0: none", 0, 100_000),
-    Parameter("guess", -1, "Tokens of a step when what comes is guessed; 0: no guesses, -1: as many as pay", -1, 64),
-    Parameter("skills", "", "Skills file: what the robot can do; empty: the one that ships"),
-    Parameter("site", "warehouse", "Site file, or the name of one that ships"),
-    *address_link.NAMES,
-    Live("max_transcript_age_s", 10.0, "Words that ended longer ago are refused, in seconds", 0.1, 3600.0),
-    Live("min_plan_confidence", MIN_CONFIDENCE, "A plan that the model is less sure of is asked about", 0.0, 1.0),
-    Live("min_confidence", 0.35, "Below this confidence the person is asked to say it again", 0.0, 1.0),
-    Live("confirm_timeout_s", 20.0, "How long a plan waits for a yes, in seconds", 1.0, 600.0),
-    Live("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),
-    Live("max_waiting", 4, "Utterances that may wait for the model; more are refused", 1, 100),
-    Live(
-        "on_new_utterance",
-        "queue",
-        "While the model thinks: wait for it, or take back what it thinks about",
-        choices=("queue", "interrupt"),
-    ),
-    Parameter("keep_cut_turns", False, "A turn that is called off stays in the conversation, as far as it came"),
-    Live("ask_timeout_s", 30.0, "How long the service `ask` waits for its answer, in seconds", 1.0, 600.0),
-    Parameter("keep_state", True, "Keep the conversation on disk and go on with it after a restart"),
-    Parameter("state_dir", "", "Folder for that; empty: one of the namespace in the user's state folder"),
-    Parameter("resume_within_s", 3600.0, "A conversation that rested for longer is not gone on with", 0.0, 1e7),
-    Parameter("facts", list(FACTS), "Facts of the robot that the model is told; [''] for none"),
-    Live("near_m", 1.0, "The robot is at a location within this distance of its pose, in metres", 0.05, 100.0),
-    Live("warn_temperature_c", 85.0, "The computer's diagnostics warn from this temperature on, in °C", 20.0, 150.0),
-    Live("warn_memory_percent", 90.0, "They warn from this share of its memory in use on, in percent", 1.0, 100.0),
-)
 MEMORY = 1000  # utterance ids that are remembered
 STOPPED = "Stopped. Say 'resume' to let me move again."
 
@@ -85,8 +51,7 @@ class AgentNode(ManagedNode):
         self._settings: Mapping[str, Any] = {}
         self._names = Ears([])
         self._thinking: Thinking | None = None
-        self._machine: Machine | None = None
-        self._machine_note = ""
+        self._vitals: Vitals | None = None
         self._out = Outbox(self)
         self._robot = RobotLink(self)
         self._seen: OrderedDict[UUID, None] = OrderedDict()
@@ -130,7 +95,6 @@ class AgentNode(ManagedNode):
         folder = state_folder(values["state_dir"], self.get_namespace()) if values["keep_state"] else None
         keeping = Keeping(agent, folder, values["resume_within_s"], self._out.digest)
         self._settings = values
-        self._machine, self._machine_note = open_machine()
         self._out.frame_id = agent.site.frame_id
         self._thinking = Thinking(
             Dialogue(agent, keeping.session_id, values["confirm_timeout_s"], stopped=keeping.stopped),
@@ -143,8 +107,9 @@ class AgentNode(ManagedNode):
             told=tuple(values["facts"]),
             max_age_s=values["max_transcript_age_s"],
             max_waiting=values["max_waiting"],
-            interrupt=_interrupts(values),
+            interrupt=interrupts(values),
         )
+        self._vitals = Vitals(self._thinking, self._out.figures, values)
         self._out.show(AgentState.IDLE, keeping.session_id, restored=keeping.restored)
         self._out.conversation(agent)
         self._refresh()
@@ -157,7 +122,7 @@ class AgentNode(ManagedNode):
         """Go on with other thresholds and limits."""
         thinking = self._thinking
         if thinking is not None:
-            thinking.retune(values["max_transcript_age_s"], values["max_waiting"], _interrupts(values))
+            thinking.retune(values["max_transcript_age_s"], values["max_waiting"], interrupts(values))
             thinking.dialogue.confirm_timeout_s = values["confirm_timeout_s"]
             thinking.dialogue.agent.min_confidence = values["min_plan_confidence"]
             thinking.note(lambda book: setattr(book, "near_m", values["near_m"]))
@@ -173,8 +138,8 @@ class AgentNode(ManagedNode):
                 Transcript, "partial_transcript", self._on_partial, qos.PARTIAL, callback_group=self._words
             ),
         ]
-        self.tasks = {"engine": self._engine_figures, "queue": self._queue, "machine": self._machine_figures}
-        if self._thinking is not None:
+        if self._thinking is not None and self._vitals is not None:
+            self.tasks = self._vitals.tasks()
             self._thinking.go_on()
         self._refresh()
 
@@ -189,9 +154,9 @@ class AgentNode(ManagedNode):
 
     def teardown(self) -> None:
         """Release the model; waits for the turn in progress."""
-        machine, self._machine = self._machine, None
-        if machine is not None:
-            machine.close()
+        vitals, self._vitals = self._vitals, None
+        if vitals is not None:
+            vitals.close()
         thinking, self._thinking = self._thinking, None
         if thinking is not None:
             thinking.close()
@@ -316,24 +281,6 @@ class AgentNode(ManagedNode):
         if (level, text) != self.health:
             self.diagnose(level, text)
 
-    def _engine_figures(self) -> Finding:
-        thinking = self._thinking
-        if thinking is None:
-            return Finding(STALE, "no model")
-        values = self._out.figures.values()
-        agent = thinking.dialogue.agent
-        values |= {"Turns": agent.turns, "Context (tokens)": agent.context_tokens, "State (bytes)": agent.state_bytes}
-        return Finding(ERROR, thinking.failure, values) if thinking.failure else Finding(OK, "OK", values)
-
-    def _queue(self) -> Finding:
-        return queue(self._thinking.waiting if self._thinking else 0, self._settings["max_waiting"], "utterances")
-
-    def _machine_figures(self) -> Finding:
-        if self._machine is None:
-            return Finding(STALE, "not configured")
-        limits = (self._settings["warn_temperature_c"], self._settings["warn_memory_percent"])
-        return machine(self._machine.read(), *limits, self._machine_note)
-
     def _on_status(self, message: ActionStatus) -> None:
         if self._thinking is not None and message.state in State.__members__.values():
             key, state = uuid_of(message.action_id), State(message.state)
@@ -420,10 +367,6 @@ class AgentNode(ManagedNode):
 
     def _now(self) -> float:
         return float(self.get_clock().now().nanoseconds) * 1e-9
-
-
-def _interrupts(values: Mapping[str, Any]) -> bool:
-    return bool(values["on_new_utterance"] == "interrupt")
 
 
 def main() -> int:

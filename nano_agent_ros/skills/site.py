@@ -27,7 +27,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Location(Named):
-    """`pose` is (x m, y m, yaw rad) in the site's frame, or None if unknown; `dock_id`, `dock_type`: Nav2's dock there."""
+    """`pose` is (x m, y m, yaw rad) in the site's frame, or None if unknown; `dock_id`, `dock_type`: of Nav2's dock."""
 
     pose: tuple[float, float, float] | None = None
     zone: str = ""

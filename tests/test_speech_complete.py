@@ -33,6 +33,12 @@ go to aisle 2 and then go to rack seven
 Move the empty pallet from dock one to dock two.
 go from dock one to dock two
 Follow Tom.
+unload the cart at aisle two
+count the boxes in rack six
+Guide Maria to the cold room.
+Drive past aisle one to the cold room.
+Stay here for ten minutes.
+How many boxes are in cold storage?
 where is Maria
 Where's Tom?
 drive forward two meters
@@ -137,8 +143,9 @@ resume
 wait
 patrol between aisle 1 and aisle 2
 go from dock one
-unload the cart at aisle two
-count the boxes in rack six
+unload the cart from aisle two
+inspect rack six
+reverse a metre
 we used to go to dock 3
 don't go to dock 3
 he went to the office

@@ -96,11 +96,9 @@ class Completeness:
         if not count or tuple(words[-count:]) in self._outgrown:
             return False
         before = re.sub(r" ?\b(the|our)$", "", " ".join(words[:-count]))
-        to = rf"(?:.+ (?:and|then) )?(?:{endings.DRIVE}|{endings.HANDLE})"
-        origin = rf"(?:{endings.DRIVE.rsplit(' ', 1)[0]}|{endings.HANDLE.split(' ', 1)[0]}\b.*) from .+ to"
-        if re.search(r"\b(from|between|via|through)\b", before):
-            return bool(re.fullmatch(origin, before))
-        return bool(re.fullmatch(rf"{to}|follow|where is|wheres", before))
+        where = endings.TO if re.search(r"\b(from|between|via|through|past)\b", before) else endings.WHERE
+        command = rf"(?:.+ (?:and|then) )?{endings.VERBS}(?: .+)? {where}"
+        return bool(re.fullmatch(rf"{command}|follow|where is|wheres|how many .+ {endings.WHERE}", before))
 
 
 def _names(texts: Iterable[str]) -> frozenset[Name]:

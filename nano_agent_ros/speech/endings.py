@@ -42,14 +42,16 @@ SMALL = (
 )
 LARGE = "thirty forty fifty sixty seventy eighty ninety hundred thousand half quarter"
 
-NUMBER = r"(?:\d+(?:[.,]\d+)?|half an?|an?|1 and a half|(?:20|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?: \d)?)"
+NUMBER = r"(?:\d+(?:[.,]\d+)?|half an?|1 and a half|(?:20|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?: \d)?)"
 LENGTH = r"(?:m|cm|meters?|metres?|centimeters?|centimetres?|feet|foot|inch(?:es)?)"
 TIME = r"(?:s|seconds?|secs?|minutes?|mins?|hours?)"
 RATE = rf"(?:{NUMBER} percent|{NUMBER} {LENGTH} (?:per|a) second)"
 AHEAD = r"(?:forwards?|ahead|back|backwards?)"
 ROUND = r"(?:left|right|clockwise|counterclockwise|anticlockwise)"
 AMOUNTS = (
-    rf"wait (?:here )?(?:for )?{NUMBER} {TIME}",
+    rf"(?:wait|stay|pause) (?:here |there )?(?:for )?(?:{NUMBER}|an?) {TIME}",
+    rf"(?:slow down|speed up) to {RATE}",
+    rf"(?:raise|lower|lift) .+ by {NUMBER} {LENGTH}",
     rf"(?:drive|move|go|roll|come)(?: straight)? {AHEAD}(?: by| for)? {NUMBER} {LENGTH}",
     rf"(?:drive|move|go|roll) {NUMBER} {LENGTH} {AHEAD}",
     rf"(?:back up|reverse) (?:by )?{NUMBER} {LENGTH}",
@@ -64,11 +66,13 @@ SET_PHRASES = (
     "pause", "pause the task", "pause there", "cancel", "cancel that", "cancel it", "cancel everything",
     "cancel the task", "abort the task", "never mind", "nevermind", "forget it", "forget that", "forget about it",
     "slow down", "slow down a bit", "slow down a little", "go slower", "drive slower", "not so fast", "come here",
-    "come to me", "turn around", "go and charge", "go charge", "go charge yourself", "thank you", "thanks",
+    "come to me", "turn around", "turn all the way around", "go and charge", "go charge", "go charge yourself",
+    "dock and charge", "thank you", "thanks",
     "thank you very much", "where are you", "where are you going", "where are you now", "what are you doing",
     "what are you carrying", "what can you do", "how are you", "hows your battery", "how is your battery",
     "how is the battery", "whats your battery level", "what is your battery level",
-    "how much battery do you have left", "how full is your battery", "are you free", "are you busy", "are you done",
+    "how much battery do you have left", "how much battery is left",
+    "how full is your battery", "are you free", "are you busy", "are you done",
     "are you ready", "can you hear me", "did you hear me", "are you there",
 )  # fmt: skip
 """Whole as they are. "Yes" and "resume" are not among them: a word that sets the robot in motion waits the ordinary
@@ -80,11 +84,12 @@ LEADS = (
 )
 CALLS = r"(?:hey|hi|hello|yo|(?:can|could|would|will) you|i want you to|i need you to|you should|lets|let us)"
 TAILS = r"(?:please|thanks|thank you|now|right now|again|for me|quickly|slowly|immediately|at once|too|okay|ok)"
-DRIVE = (
-    r"(?:go|drive|head|move|come|navigate|return|proceed|travel|get|run)(?: back| over| on| straight| home| up| down)*"
-    r" (?:to|into|towards?)"
+VERBS = (
+    r"(?:go|drive|head|move|come|navigate|return|proceed|travel|get|run|park|wait|meet|bring|take|carry|deliver|put|"
+    r"place|set|push|pull|transport|fetch|drop|pick|load|unload|guide|lead|show|search|look|count|check|inspect|find|"
+    r"attach|detach|couple|uncouple|hook|unhook)"
 )
-HANDLE = (
-    r"(?:bring|take|carry|deliver|move|put|place|push|transport|fetch|get|drop) .+"
-    r" (?:to|into|onto|in|at|on|off at|off in|by|over to|back to)"
-)
+WHERE = r"(?:to|into|onto|towards?|in|at|on|by|near)"
+TO = r"(?:to|into|onto|towards?)"
+"""A command that begins with one of VERBS is whole if it ends in WHERE and a place; in TO and a place if it has said
+"from" or "past" or the like before."""

@@ -15,7 +15,7 @@ from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool
 
 from nano_agent_ros.msg import Transcript
-from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes import address_link, qos
 from nano_agent_ros.nodes.conversions import duration_message, uuid_message, uuid_of
 from nano_agent_ros.nodes.hearing import Heard, Hearing, Partial
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
@@ -30,9 +30,8 @@ from nano_agent_ros.speech import (
     Transcriber,
     Transcription,
     WavSource,
-    is_stop,
-    stops_already,
 )
+from nano_agent_ros.speech.addressing import TOLERANCE_S
 
 PARAMETERS = (
     Parameter("audio.source", "mic", "Where speech comes from", choices=("mic", "wav", "none")),
@@ -58,7 +57,7 @@ PARAMETERS = (
     Parameter("gate.min_confidence", 0.35, "Below this confidence a transcript is not acted upon", 0.0, 1.0),
     Parameter("gate.max_no_speech", 0.8, "Above this no_speech_prob nothing was said", 0.0, 1.0),
     Parameter("text.max_length", 500, "Longer typed text is refused, in characters", 1, 10_000),
-    Parameter("robot_names", ["robot"], "What people call the robot; part of stop words such as 'robot, stop'"),
+    *address_link.PARAMETERS,
 )
 PATIENCE_S = 3.0  # discovery takes 0.25 to 3 s
 
@@ -82,10 +81,12 @@ class ListenerNode(ManagedNode):
         group = MutuallyExclusiveCallbackGroup()
         self.create_subscription(String, "text", self._on_text, qos.COMMAND, callback_group=group)
         self.create_service(SetBool, "mute", self._on_mute, callback_group=group)
+        self._address = address_link.AddressLink(self, group, self._cut)
 
     def setup(self, values: Mapping[str, Any]) -> None:
         """Load the site and Whisper. Without Whisper there is no speech, but text still works."""
         self._settings = values
+        self._address.setup(values)
         self._site = Site.load(values["site"])
         self._endpoint = EndpointConfig(
             **{key.removeprefix("endpoint."): value for key, value in values.items() if key.startswith("endpoint.")}
@@ -117,7 +118,7 @@ class ListenerNode(ManagedNode):
             self.diagnose(ERROR, "no speech model, typed commands only", audio="error")
             return
         try:
-            source = self._open_source(kind)
+            source = self._address.listening_for_wake_word(self._open_source(kind))
         except SpeechError as error:
             self.get_logger().error(f"no sound, typed commands only: {error}")
             self.diagnose(ERROR, str(error), audio="error")
@@ -150,6 +151,14 @@ class ListenerNode(ManagedNode):
         """Release Whisper."""
         self._transcriber = None
 
+    def retune(self, values: Mapping[str, Any]) -> None:
+        """Go on with another way to be addressed."""
+        self._address.retune(values)
+
+    def _cut(self) -> None:
+        if self._hearing is not None:
+            self._hearing.cut(TOLERANCE_S)
+
     def _await_agent(self) -> None:
         # What is published before an agent is matched never reaches it, and the first word may be "stop".
         until = time.monotonic() + PATIENCE_S
@@ -175,7 +184,7 @@ class ListenerNode(ManagedNode):
         said = heard.transcription
         message = self._message(heard.key, heard.began, heard.ended, said)
         message.is_final = True
-        message.gate = self._gate(said, heard.truncated) if said else Transcript.GATE_MUTED
+        message.gate = self._gate(said, heard) if said else Transcript.GATE_MUTED
         self._send(message, said.rejected if said else "muted")
 
     def _on_partial(self, partial: Partial) -> None:
@@ -186,8 +195,10 @@ class ListenerNode(ManagedNode):
         message.stable_text, message.speaking = partial.stable, partial.speaking
         if partial.dropped:
             message.gate = Transcript.GATE_NO_SPEECH
-        names = self._settings["robot_names"]
-        stops = said is not None and stops_already(said.text, names, partial.settled)
+        elif not self._address.hears(partial):
+            message.gate = Transcript.GATE_NOT_ADDRESSED
+        ears = self._address.addressing.ears
+        stops = said is not None and ears.stops_already(said.text, partial.settled)
         with self._publishing:
             first = stops and self._stopped_in != partial.key
             if first:
@@ -218,13 +229,15 @@ class ListenerNode(ManagedNode):
         message.latency = duration_message(now - ended)
         return message
 
-    def _gate(self, said: Transcription, truncated: bool) -> int:
-        # A stop word acts however badly it was heard.
-        if is_stop(said.text, self._settings["robot_names"]):
+    def _gate(self, said: Transcription, heard: Heard) -> int:
+        # A stop word acts however badly it was heard, and whoever is addressed.
+        if self._address.addressing.ears.stops(said.text):
             return int(Transcript.GATE_STOP)
         if not said.text or said.no_speech_prob > self._settings["gate.max_no_speech"]:
             return int(Transcript.GATE_NO_SPEECH)
-        if truncated:
+        if not self._address.addressing.heard(said.text, heard.began, heard.ended):
+            return int(Transcript.GATE_NOT_ADDRESSED)
+        if heard.truncated:
             return int(Transcript.GATE_TOO_LONG)
         if said.confidence < self._settings["gate.min_confidence"]:
             return int(Transcript.GATE_LOW_CONFIDENCE)
@@ -236,10 +249,14 @@ class ListenerNode(ManagedNode):
         limit = self._settings["text.max_length"]
         too_long = len(text.data) > limit
         words = text.data[:limit]
-        stop = is_stop(words, self._settings["robot_names"])
-        gate = Transcript.GATE_STOP if stop else Transcript.GATE_TOO_LONG if too_long else Transcript.GATE_ACCEPTED
-        if not words.strip():
+        addressing = self._address.addressing
+        gate = Transcript.GATE_TOO_LONG if too_long else Transcript.GATE_ACCEPTED
+        if addressing.ears.stops(words):
+            gate = Transcript.GATE_STOP
+        elif not words.strip():
             gate = Transcript.GATE_NO_SPEECH
+        elif not addressing.reads(words):
+            gate = Transcript.GATE_NOT_ADDRESSED
         message = Transcript(
             utterance_id=uuid_message(uuid4()),
             text=words,
@@ -284,7 +301,7 @@ GATES = {
     getattr(Transcript, name): name.removeprefix("GATE_").lower().replace("_", " ")
     for name in (
         "GATE_ACCEPTED", "GATE_LOW_CONFIDENCE", "GATE_NO_SPEECH", "GATE_MUTED", "GATE_TOO_LONG", "GATE_STOP",
-        "GATE_ECHO",
+        "GATE_ECHO", "GATE_NOT_ADDRESSED",
     )
 }  # fmt: skip
 

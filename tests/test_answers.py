@@ -7,15 +7,22 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from ros_bench import wait_for
 from test_execution import Rig
 
 from nano_agent_ros.agent import Agent
 from nano_agent_ros.answers import UNKNOWN, truthful
+from nano_agent_ros.msg import ActionStatus, Reply
+from nano_agent_ros.nodes import qos
+from nano_agent_ros.nodes.agent import AgentNode
+from nano_agent_ros.nodes.executor import ExecutorNode
 from nano_agent_ros.nodes.facts import FactBook
+from nano_agent_ros.nodes.sim_robot import SimRobotNode
 from nano_agent_ros.robot.kinematics import Pose
 from nano_agent_ros.robot.status import State
 from nano_agent_ros.safety import Order, Policy
 from nano_agent_ros.skills import Action, Site
+from nano_agent_ros.srv import Ask
 
 SITE = Site.load("warehouse")
 AGENT = Agent.open()
@@ -141,3 +148,22 @@ def test_the_conversation_holds_the_answer_that_was_given():
 )
 def test_only_answers_about_the_last_action_are_put_right(answer, facts, said):
     assert truthful(answer, facts) == said
+
+
+def test_over_ros_the_robot_says_why_it_stands(bench, tmp_path):
+    def ask(text: str) -> Reply:
+        return bench.call(Ask, "ask", Ask.Request(text=text)).reply
+
+    statuses = bench.watch(ActionStatus, "status", qos.STATUS)
+    bench.add(SimRobotNode, start_location="dock_1", time_scale=1.0)
+    executor = bench.add(ExecutorNode, state_dir=str(tmp_path / "executor"))
+    agent = bench.add(AgentNode, state_dir=str(tmp_path / "agent"))
+    wait_for(lambda: agent._thinking.note(lambda book: book.facts().get("location")) == "dock_1", "the place")
+    wait_for(lambda: executor._executor.robot.pose, "the pose")
+    ask("go to cold storage")
+    wait_for(lambda: any(s.state == ActionStatus.RUNNING for s in statuses), "the drive")
+    ask("stop")
+    wait_for(lambda: any(s.state == ActionStatus.CANCELED for s in statuses), "its end")
+    wait_for(lambda: "last" in agent._thinking.note(lambda book: book.facts()), "the fact")
+    reply = ask("why did you stop?")
+    assert reply.kind == Reply.ANSWER and reply.text == "The last action was cancelled: the robot was told to stop."

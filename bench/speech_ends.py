@@ -42,16 +42,16 @@ def ends(
     expected: tuple[float, Utterance, str] | None = None  # from when on, of what, which words
     size = round(CHUNK_S * RATE)
     for first in range(0, len(sound), size):
-        after_s += [(first + size - voice_end) / RATE for _ in endpointer.feed(sound[first : first + size])]
         now_s = (first + size) / RATE
+        if reads and expected is not None and now_s >= expected[0]:
+            endpointer.expect(expected[1], reads.ending(expected[2]))
+            expected = None
+        after_s += [now_s - voice_end / RATE for _ in endpointer.feed(sound[first : first + size])]
         speech = endpointer.speech() if transcriber and endpointer.settled else None
         if transcriber and speech is not None and speech.utterance.end_s != settled_at:
             settled_at = speech.utterance.end_s
             said = transcriber.transcribe(speech.utterance)
             expected = (now_s + said.latency_s, speech.utterance, said.text)
-        if reads and expected is not None and now_s >= expected[0]:
-            endpointer.expect(expected[1], reads.ending(expected[2]))
-            expected = None
     return after_s
 
 

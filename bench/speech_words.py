@@ -16,7 +16,7 @@ from nano_agent_ros.speech import Endpointer, Transcriber
 
 from .harness import Row
 from .sound import RATE, mix, reverberate, room, warehouse
-from .voices import speak
+from .voices import PIPER, speak
 from .word_errors import Rate, Score, Sentence, rate, score
 
 SITE = "warehouse"
@@ -60,7 +60,13 @@ class Heard:
 
 
 def chosen(sentences: Sequence[Sentence], voices: Sequence[str], count: int, seed: int) -> list[tuple[Sentence, str]]:
-    """`count` pairs of a sentence and a voice: as many of each voice, no sentence twice before each was said once."""
+    """`count` pairs of a sentence and a voice, no sentence twice before each was said once.
+
+    As many of each voice; but Piper's, which sounds like a person as espeak-ng's do not, says every second.
+    """
+    formant = [voice for voice in voices if voice != PIPER]
+    if PIPER in voices and formant:
+        voices = [each for voice in formant for each in (PIPER, voice)]
     random = np.random.default_rng(seed)
     order = [sentences[i] for _ in range(-(-count // len(sentences))) for i in random.permutation(len(sentences))]
     return [(sentence, voices[i % len(voices)]) for i, sentence in enumerate(order[:count])]
@@ -151,10 +157,13 @@ def rows(heard: Sequence[Heard], voices: Sequence[str], config: dict[str, Any]) 
                 peer = rates[WITHOUT] if way == WITH else None
                 name = f"{kind} wrong, {condition}, {way}"
                 found.append(_rate_row(name, rates[way], peer, WITHOUT, config))
-    for voice in voices:
-        ours, peer = (_rate(heard, "words", voice=voice, way=way) for way in (WITH, WITHOUT))
+    groups = [(f"{voice}, all conditions", {"voice": voice}) for voice in voices]
+    if len(voices) > 1:
+        groups = [(f"{c}, {PIPER}", {"condition": c, "voice": PIPER}) for c in CONDITIONS if PIPER in voices] + groups
+    for title, which in groups:
+        ours, peer = (_rate(heard, "words", way=way, **which) for way in (WITH, WITHOUT))
         if ours.utterances:
-            found.append(_rate_row(f"words wrong, {voice}, all conditions", ours, peer, WITHOUT, config))
+            found.append(_rate_row(f"words wrong, {title}", ours, peer, WITHOUT, config))
     return found + latency_rows(heard, config)
 
 
@@ -178,14 +187,16 @@ def latency_rows(heard: Sequence[Heard], config: dict[str, Any]) -> list[Row]:
 def grid(heard: Sequence[Heard], voices: Sequence[str]) -> str:
     """Words, command words and names wrong by condition, and words by voice, each with its 95 % interval."""
     columns = [(kind, way) for kind in ("words", "names") for way in (WITH, WITHOUT)]
-    lines = [f"{'% wrong [95 %]':24}" + "".join(f"{f'{kind}, {way}':>24}" for kind, way in columns)]
+    lines = [f"{'% wrong [95 %]':28}" + "".join(f"{f'{kind}, {way}':>24}" for kind, way in columns)]
     groups: list[tuple[str, dict[str, str]]] = [(condition, {"condition": condition}) for condition in CONDITIONS]
+    if PIPER in voices and len(voices) > 1:
+        groups += [(f"{condition}, {PIPER}", {"condition": condition, "voice": PIPER}) for condition in CONDITIONS]
     groups += [(f"voice {voice}", {"voice": voice}) for voice in voices]
     for title, chosen_by in groups:
         rates = [_rate(heard, kind, way=way, **chosen_by) for kind, way in columns]
         if rates[0].utterances:
             cells = "".join(f"{f'{r.value:.1f} [{r.low:.1f}, {r.high:.1f}]':>24}" for r in rates)
-            lines.append(f"{f'{title} ({rates[0].utterances})':24}{cells}")
+            lines.append(f"{f'{title} ({rates[0].utterances})':28}{cells}")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from test_execution import SITE, Rig
 
 from nano_agent_ros.execution import NEW_PLANS, Settings
+from nano_agent_ros.execution.plan import Step
 from nano_agent_ros.robot.kinematics import Pose
 from nano_agent_ros.robot.status import State
 from nano_agent_ros.safety import Order, Policy, Risk, RobotView
@@ -59,6 +60,9 @@ class AnyMisfortune(RuleBasedStateMachine):
             assert here is not None and rig.now - rig.executor.robot.stamp_s <= POLICY.max_pose_age_s, "a lost robot"
             assert clearance(CLOSED, [(here.x, here.y), goal]) > 0.0, "a way through a closed zone"
         self.begin(order, max_speed_mps)
+
+    def driving(self) -> list[Step]:
+        return [step for step in self.rig.executor._book.steps() if step.in_hand and step.drives]
 
     def send(self, order: Order) -> None:
         self.rig.executor.receive(order, self.rig.now)
@@ -123,11 +127,11 @@ class AnyMisfortune(RuleBasedStateMachine):
     @rule()
     def stray(self) -> None:
         """It slides into the closed zone: whatever it does there, it is stopped by the next look at it."""
-        driving = [s for s in self.rig.executor._book.steps() if s.in_hand and s.drives]
         body = self.rig.back_end.robot.body
         before, body.pose = body.pose, INSIDE
         self.rig.executor.robot = RobotView(INSIDE, self.rig.now)
         self.rig.executor.tick(self.rig.now)
+        driving = self.driving()
         assert self.rig.executor.gate.stopped or not driving
         assert not (driving and self.rig.back_end.robot.busy)
         body.pose = before  # somebody pushes it out
@@ -140,8 +144,7 @@ class AnyMisfortune(RuleBasedStateMachine):
         self.rig.run(seconds)
         assert not stopped or self.rig.back_end.robot.body.pose == before, "it moved while stopped"
         if lost:
-            driving = [s for s in self.rig.executor._book.steps() if s.in_hand and s.drives]
-            assert not driving or self.rig.executor.gate.stopped or self.rig.executor.paused
+            assert not self.driving() or self.rig.executor.gate.stopped or self.rig.executor.paused
 
     @invariant()
     def every_end_is_said_once(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -104,6 +105,16 @@ class Pulse:
         """Stop and start again: every client loses its connection."""
         self.stop()
         self.start()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The daemon hangs, as a driver may: clients stay connected and nothing comes."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemon.send_signal(signal.SIGCONT)
 
     def plug(self, source: str = SOURCE) -> None:
         """A microphone comes (start has plugged in all of `sources`)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +12,10 @@ import numpy as np
 import soxr
 
 from nano_agent_ros.errors import NanoAgentError
+from nano_agent_ros.speech.levels import LevelMeter
 
 SAMPLE_RATE = 16_000
 """Hz, of every chunk, utterance and model input."""
-
-SILENCE_PEAK_DBFS = -60.0
-"""A recording whose loudest sample is below this holds nothing to hear."""
 
 
 class SpeechError(NanoAgentError):
@@ -29,7 +26,10 @@ class AudioSource(Protocol):
     """Where speech comes from. `chunks` ends when the source does, or soon after `close` from any thread."""
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Yield float32 [n] at 16 kHz, mono, finite, within [-1, 1]; n varies. Raises SpeechError."""
+        """Yield float32 [n] at 16 kHz, mono, finite, within [-1, 1]; n varies. Raises SpeechError.
+
+        An empty chunk (n = 0) says that sound is missing here: what was being said then is cut off.
+        """
         ...
 
     def close(self) -> None:
@@ -41,50 +41,43 @@ class AudioSource(Protocol):
         ...
 
 
+class MeteredSource(AudioSource, Protocol):
+    """A source that can be watched while it is listened to, from any thread."""
+
+    levels: LevelMeter
+    trouble: str
+    """Why nothing is heard for the moment; empty if all is well. The source itself sees to it that it ends."""
+
+    def problem(self) -> str:
+        """What a technician should look at although sound comes; empty if nothing is wrong."""
+        ...
+
+    def details(self) -> dict[str, object]:
+        """What a technician wants to know, for diagnostics."""
+        ...
+
+
 class Converter:
     """Frames of any rate and channel count to 16 kHz mono, as a stream (soxr keeps its filter state)."""
 
-    def __init__(self, sample_rate: int) -> None:
-        """Convert from `sample_rate` Hz."""
+    def __init__(self, sample_rate: int, channel: int | None = None) -> None:
+        """Convert from `sample_rate` Hz; take `channel` (0 is the first) alone, or the average of all."""
+        self._channel = channel
         self._resampler = None
         if sample_rate != SAMPLE_RATE:
             self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
 
     def push(self, frames: np.ndarray, last: bool = False) -> np.ndarray:
-        """Return float32 [m] for frames [n, channels]; `last` drains the filter. Channels are averaged.
+        """Return float32 [m] for frames [n, channels]; `last` drains the filter.
 
         Samples that are not finite become silence: one of them would stay in the filters of all that follow.
         """
-        mono = np.asarray(frames, dtype=np.float32).mean(axis=1)
+        frames = np.asarray(frames, dtype=np.float32)
+        mono = frames.mean(axis=1) if self._channel is None else frames[:, self._channel]
         mono = np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(np.ascontiguousarray(mono), last=last)
         return np.clip(mono, -1.0, 1.0)
-
-
-class LevelMeter:
-    """Loudest sample and length of what has passed."""
-
-    def __init__(self) -> None:
-        self.peak = 0.0
-        self.seconds = 0.0
-
-    def add(self, samples: np.ndarray) -> None:
-        """Take float32 [n] at 16 kHz into account."""
-        if samples.size:
-            self.peak = max(self.peak, float(np.abs(samples).max()))
-            self.seconds += samples.size / SAMPLE_RATE
-
-    @property
-    def silent(self) -> bool:
-        """Nothing above SILENCE_PEAK_DBFS has passed."""
-        return self.peak < 10 ** (SILENCE_PEAK_DBFS / 20)
-
-    def __str__(self) -> str:
-        if self.peak == 0.0:
-            return f"{self.seconds:.1f} s heard, all zero: silent"
-        level = f"{self.seconds:.1f} s heard, peak {20 * math.log10(self.peak):.1f} dBFS"
-        return f"{level}: silent" if self.silent else level
 
 
 class WavSource:
@@ -104,6 +97,7 @@ class WavSource:
         self.path = Path(path)
         self.realtime = realtime
         self.levels = LevelMeter()
+        self.trouble = ""
         self._chunk_s = chunk_s
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -159,6 +153,14 @@ class WavSource:
         self._closed.set()
         with self._lock:
             self._file.close()
+
+    def problem(self) -> str:
+        """Nothing: files are quiet and loud as they are."""
+        return ""
+
+    def details(self) -> dict[str, object]:
+        """Name and format of the file."""
+        return {"file": self.path.name, "sample_rate_hz": self._file.samplerate, "channels": self._file.channels}
 
     def report(self) -> str:
         """Name, format and level of the file."""

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,19 @@ class Graph:
         timeout_s = CONFIGURE_TIMEOUT_S if transition == "configure" else self._start_timeout_s
         clients: dict[str, Any] = {name: self.node.create_client(ChangeState, f"{name}/change_state") for name in names}
         try:
-            ready = lambda: all(client.service_is_ready() and self._state(n) for n, client in clients.items())  # noqa: E731
-            yield from self._until(ready, names, "answer", self._start_timeout_s)
-            asked = {name: _Asked(lambda c=client: c.call_async(request)) for name, client in clients.items()}
-            done = lambda: all(a.done(self._state(n), *STATES[transition]) for n, a in asked.items())  # noqa: E731
-            yield from self._until(done, names, transition, timeout_s)
+            yield from self._until(
+                lambda: all(client.service_is_ready() and self._state(name) for name, client in clients.items()),
+                names,
+                "answer",
+                self._start_timeout_s,
+            )
+            asked = {name: _Asked(partial(client.call_async, request)) for name, client in clients.items()}
+            yield from self._until(
+                lambda: all(each.done(self._state(name), *STATES[transition]) for name, each in asked.items()),
+                names,
+                transition,
+                timeout_s,
+            )
         finally:
             for client in clients.values():
                 self.node.destroy_client(client)

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from test_execution import SITE, Rig
 
 from nano_agent_ros.execution import NEW_PLANS, Settings
+from nano_agent_ros.execution.executor import STOP_AGAIN_S
 from nano_agent_ros.execution.plan import Step
 from nano_agent_ros.robot.kinematics import Pose
 from nano_agent_ros.robot.status import State
@@ -123,6 +124,8 @@ class AnyMisfortune(RuleBasedStateMachine):
         self.rig.back_end.deaf = True
         self.rig.run(7)
         self.rig.back_end.deaf = False
+        self.rig.now += STOP_AGAIN_S  # it is told again what it did not hear
+        self.rig.executor.tick(self.rig.now)
 
     @rule()
     def stray(self) -> None:

@@ -16,6 +16,7 @@ from nano_agent_ros.safety.gate import Gate
 from nano_agent_ros.safety.order import Order, Refused, RobotView
 
 NIL = UUID(int=0)
+STOP_AGAIN_S = 1.0  # how often a robot that did not answer is told again to stop
 
 
 class Executor:
@@ -42,6 +43,8 @@ class Executor:
         self._intake = Intake(self._book, back_end.has, self._end)
         self._controls = Controls(self._book, back_end, self._end, self._stop)
         self._reports: SimpleQueue[Report] = SimpleQueue()
+        self._unheard = False  # whether the robot did not answer, so that it may not have heard of the stop
+        self._stopped_at = float("-inf")
 
     @property
     def robot(self) -> RobotView:
@@ -126,6 +129,7 @@ class Executor:
         self._intake.expire()
         self._give_up_waiting()
         self._watch()
+        self._insist()
         for plan in book.plans:
             if not plan.ending and any(
                 step.over and step.status.state is not State.FINISHED for step in plan.in_order()
@@ -155,6 +159,7 @@ class Executor:
         self.tick(now)
         if any(step.in_hand for step in self._book.steps()):
             return "the robot has not confirmed yet that it has stopped"
+        self._unheard = False
         return "" if self.gate.acknowledge(now) else "there was no stop"
 
     def confirm(self, yes: bool, now: float) -> str:
@@ -203,6 +208,7 @@ class Executor:
             self._back_end.resume(report.action_id)  # it holds only now, after it was told to go on
             return
         if report.fault is Fault.NO_ROBOT and step.awaited is not Awaited.START:
+            self._unheard = True
             self._book.tell(step, State.FAILED, Fault.NO_ROBOT, report.message)
             return self._halt(report.message)  # whatever it was doing, nobody can say that it has ended
         progress = {State.RUNNING: report.progress, State.FINISHED: 1.0}.get(report.state)
@@ -220,6 +226,7 @@ class Executor:
         for step in late:
             book.tell(step, State.FAILED, Fault.NO_ROBOT, f"the robot did not say in time {step.awaited.value}")
         if late:
+            self._unheard = True
             name, awaited, within_s = late[0].order.skill, late[0].awaited.value, book.settings.answer_timeout_s
             self._halt(f"the robot did not say of '{name}' within {within_s:g} s {awaited}")
 
@@ -229,12 +236,19 @@ class Executor:
             if refusal is not None:
                 self._halt(refusal.reason)
 
+    def _insist(self) -> None:
+        """Whoever did not hear that it has to stop may hear it now."""
+        if self._unheard and self.gate.stopped and self._book.now - self._stopped_at >= STOP_AGAIN_S:
+            self._stopped_at = self._book.now
+            self._back_end.stop()
+
     def _halt(self, reason: str) -> None:
         self._stop(reason)
         self._alarm(reason)
 
     def _stop(self, message: str) -> list[Step]:
         self.gate.stop(self._book.now)
+        self._stopped_at = self._book.now
         self._back_end.stop()
         self._book.paused = False
         self._controls.give_up(message)

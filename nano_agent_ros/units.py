@@ -11,7 +11,7 @@ from typing import Any
 
 from nano_agent_ros.errors import ConfigError
 
-ORDER = ("recorder", "inspector", "sim_robot", "executor", "agent", "listener")
+ORDER = ("recorder", "inspector", "speaker", "sim_robot", "executor", "agent", "listener")
 """The order in which nodes are activated: who is spoken to before who speaks."""
 
 

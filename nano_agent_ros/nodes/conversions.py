@@ -55,6 +55,12 @@ def seconds_of(time: Time | Duration) -> float:
     return float(time.sec) + time.nanosec * 1e-9
 
 
+def time_message(seconds: float) -> Time:
+    """A time of `time.time()`, to the nanosecond."""
+    nanoseconds = round(seconds * 1e9)
+    return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
 def duration_message(seconds: float) -> Duration:
     """A duration of 0 s or more as a message."""
     nanoseconds = max(0, round(seconds * 1e9))

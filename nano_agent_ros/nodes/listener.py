@@ -15,49 +15,48 @@ from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool
 
 from nano_agent_ros.msg import Transcript
-from nano_agent_ros.nodes import address_link, qos
+from nano_agent_ros.nodes import address_link, echo_link, qos, sources
 from nano_agent_ros.nodes.conversions import duration_message, uuid_message, uuid_of
 from nano_agent_ros.nodes.hearing import Heard, Hearing, Partial
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
-from nano_agent_ros.nodes.parameters import Parameter
+from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.skills import Site
 from nano_agent_ros.speech import (
     AudioSource,
+    Completeness,
     EndpointConfig,
     Endpointer,
-    MicrophoneSource,
     SpeechError,
     Transcriber,
     Transcription,
-    WavSource,
 )
 from nano_agent_ros.speech.addressing import TOLERANCE_S
 
 PARAMETERS = (
-    Parameter("audio.source", "mic", "Where speech comes from", choices=("mic", "wav", "none")),
-    Parameter("audio.device", "", "Microphone: index or part of its name; empty: the system's default"),
-    Parameter("audio.wav", "", "Sound file to play to the agent, for source wav"),
-    Parameter("audio.realtime", True, "Play the file at the pace of speech, not as fast as it can be transcribed"),
-    Parameter("audio.min_subscribers", 1, "A file begins once so many listen to `transcript`, or after 10 s", 0, 100),
-    Parameter("audio.frame_id", "microphone", "Frame of the microphone, in the header of Transcripts"),
+    *sources.PARAMETERS,
     Parameter("site", "warehouse", "Site file, or the name of one that ships: its names bias the transcription"),
     Parameter("whisper.model", "tiny-bundled", "faster-whisper model name, CTranslate2 folder, or tiny-bundled"),
     Parameter("whisper.language", "en", "ISO 639-1 code; empty: detect it (multilingual models only)"),
     Parameter("whisper.beam_size", 3, "1 is fastest, 5 most accurate", 1, 5),
     Parameter("whisper.threads", 2, "CPU threads of the transcription", 1, 64),
     Parameter("whisper.device", "cpu", "Where Whisper runs", choices=("cpu", "cuda", "auto")),
-    Parameter("whisper.compute_type", "int8", "CTranslate2's type of weights, such as int8 or float16"),
-    Parameter("endpoint.threshold", 0.5, "Speech probability at which an utterance begins", 0.05, 0.95),
+    Parameter("whisper.compute_type", "auto", "CTranslate2's type of weights; auto: int8 on a CPU, float16 on a GPU"),
+    Parameter("whisper.use_hotwords", True, "Bias the transcription towards words of the trade and names of the site"),
+    Parameter("whisper.hotwords", [""], "Words of your own that it is biased towards as well; [''] for none"),
+    Live("endpoint.threshold", 0.5, "Speech probability at which an utterance begins; lower hears more", 0.05, 0.95),
     Parameter("endpoint.end_silence_s", 0.6, "Pause in seconds that ends an utterance", 0.1, 5.0),
+    Parameter("endpoint.short_silence_s", 0.35, "Such a pause behind words that read as a whole command", 0.1, 5.0),
+    Parameter("endpoint.long_silence_s", 1.1, "Such a pause where more must follow, as in 'go to the'", 0.1, 5.0),
     Parameter("endpoint.min_speech_s", 0.15, "Less voice than this, in seconds, is dropped as a click", 0.0, 2.0),
     Parameter("endpoint.max_utterance_s", 15.0, "Longer speech is cut and refused, in seconds", 1.0, 30.0),
     Parameter("endpoint.pre_roll_s", 0.3, "Audio kept before an utterance, in seconds", 0.0, 2.0),
     Parameter("endpoint.post_roll_s", 0.2, "Audio kept after an utterance, in seconds", 0.0, 2.0),
     Parameter("partial.every_s", 1.0, "Transcribe speech while it goes on, at most this often; 0: never", 0.0, 10.0),
-    Parameter("gate.min_confidence", 0.35, "Below this confidence a transcript is not acted upon", 0.0, 1.0),
-    Parameter("gate.max_no_speech", 0.8, "Above this no_speech_prob nothing was said", 0.0, 1.0),
+    Live("gate.min_confidence", 0.35, "Below this confidence a transcript is not acted upon", 0.0, 1.0),
+    Live("gate.max_no_speech", 0.6, "Above this no_speech_prob nothing was said", 0.0, 1.0),
     Parameter("text.max_length", 500, "Longer typed text is refused, in characters", 1, 10_000),
     *address_link.PARAMETERS,
+    *echo_link.PARAMETERS,
 )
 PATIENCE_S = 3.0  # discovery takes 0.25 to 3 s
 
@@ -71,9 +70,11 @@ class ListenerNode(ManagedNode):
         self._settings: Mapping[str, Any] = {}
         self._site: Site | None = None
         self._transcriber: Transcriber | None = None
+        self._reads: Completeness | None = None
         self._hearing: Hearing | None = None
         self._publishing = threading.Lock()
         self._muted = False
+        self._sound = sources.Sound(self)
         self._stopped_in: UUID | None = None  # the utterance that led to a stop before it was complete
         self._transcript = self.create_lifecycle_publisher(Transcript, "transcript", qos.COMMAND)
         self._partial = self.create_lifecycle_publisher(Transcript, "partial_transcript", qos.PARTIAL)
@@ -82,14 +83,22 @@ class ListenerNode(ManagedNode):
         self.create_subscription(String, "text", self._on_text, qos.COMMAND, callback_group=group)
         self.create_service(SetBool, "mute", self._on_mute, callback_group=group)
         self._address = address_link.AddressLink(self, group, self._cut)
+        self._echo = echo_link.EchoLink(self)
 
     def setup(self, values: Mapping[str, Any]) -> None:
         """Load the site and Whisper. Without Whisper there is no speech, but text still works."""
         self._settings = values
         self._address.setup(values)
+        self._echo.setup(values)
         self._site = Site.load(values["site"])
         self._endpoint = EndpointConfig(
             **{key.removeprefix("endpoint."): value for key, value in values.items() if key.startswith("endpoint.")}
+        )
+        places = [*self._site.locations.values(), *self._site.people.values()]
+        self._reads = Completeness(
+            [name for place in places for name in place.names],
+            [name for thing in self._site.objects.values() for name in thing.names],
+            values["robot_names"],
         )
         self._transcriber = None
         if values["audio.source"] == "none":
@@ -98,7 +107,8 @@ class ListenerNode(ManagedNode):
             self._transcriber = Transcriber(
                 values["whisper.model"],
                 language=values["whisper.language"] or None,
-                hotwords=self._site.aliases(),
+                hotwords=self._site.aliases() if values["whisper.use_hotwords"] else None,
+                own_words=values["whisper.hotwords"],
                 beam_size=values["whisper.beam_size"],
                 cpu_threads=values["whisper.threads"],
                 device=values["whisper.device"],
@@ -118,7 +128,7 @@ class ListenerNode(ManagedNode):
             self.diagnose(ERROR, "no speech model, typed commands only", audio="error")
             return
         try:
-            source = self._address.listening_for_wake_word(self._open_source(kind))
+            source = self._address.listening_for_wake_word(self._sound.open(self._settings, kind))
         except SpeechError as error:
             self.get_logger().error(f"no sound, typed commands only: {error}")
             self.diagnose(ERROR, str(error), audio="error")
@@ -135,14 +145,16 @@ class ListenerNode(ManagedNode):
             ready=self._somebody_listens if is_file else None,
             on_partial=self._on_partial if every_s else None,
             partial_every_s=every_s,
+            reads=self._reads,
         )
         self._hearing.muted = self._muted
         self._hearing.start()
         self.get_logger().info("listening to " + (str(self._settings["audio.wav"]) if is_file else source.report()))
-        self.diagnose(OK, "listening", audio="listening")
+        self._sound.show()
 
     def halt(self) -> None:
         """Close the source."""
+        self._sound.forget()
         hearing, self._hearing = self._hearing, None
         if hearing is not None:
             hearing.close()
@@ -154,6 +166,8 @@ class ListenerNode(ManagedNode):
     def retune(self, values: Mapping[str, Any]) -> None:
         """Go on with another way to be addressed."""
         self._address.retune(values)
+        if self._hearing is not None:
+            self._hearing.tune(values["endpoint.threshold"])
 
     def _cut(self) -> None:
         if self._hearing is not None:
@@ -168,27 +182,28 @@ class ListenerNode(ManagedNode):
             time.sleep(0.02)
         self.get_logger().warning("nobody listens to 'transcript' yet; is an agent active?")
 
-    def _open_source(self, kind: str) -> AudioSource:
-        if kind == "wav":
-            if not self._settings["audio.wav"]:
-                raise SpeechError("audio.source is wav but audio.wav names no file; give its path")
-            return WavSource(self._settings["audio.wav"], realtime=self._settings["audio.realtime"])
-        return MicrophoneSource(self._settings["audio.device"] or None)
-
     def _somebody_listens(self) -> bool:
         return self._transcript.get_subscription_count() >= self._settings["audio.min_subscribers"]
 
     def _on_heard(self, heard: Heard) -> None:
         if not self.active or not self.context.ok():
             return
+        heard, echo = self._echo.heard(heard, self._address.addressing.ears.stops)
         said = heard.transcription
         message = self._message(heard.key, heard.began, heard.ended, said)
         message.is_final = True
-        message.gate = self._gate(said, heard) if said else Transcript.GATE_MUTED
-        self._send(message, said.rejected if said else "muted")
+        if echo:
+            message.gate = Transcript.GATE_ECHO
+        else:
+            message.gate = self._gate(said, heard) if said else Transcript.GATE_MUTED
+        lost = "the sound was lost while it was said" if heard.lost else ""
+        self._send(message, (said.rejected or lost) if said else "muted")
 
-    def _on_partial(self, partial: Partial) -> None:
+    def _on_partial(self, whole: Partial) -> None:
         if not self.active or not self.context.ok():
+            return
+        partial = self._echo.partial(whole, self._address.addressing.ears.stops)
+        if partial is None:
             return
         said = partial.transcription
         message = self._message(partial.key, partial.began, partial.began + (said.audio_s if said else 0.0), said)
@@ -239,7 +254,7 @@ class ListenerNode(ManagedNode):
             return int(Transcript.GATE_NOT_ADDRESSED)
         if heard.truncated:
             return int(Transcript.GATE_TOO_LONG)
-        if said.confidence < self._settings["gate.min_confidence"]:
+        if heard.lost or said.confidence < self._settings["gate.min_confidence"]:
             return int(Transcript.GATE_LOW_CONFIDENCE)
         return int(Transcript.GATE_ACCEPTED)
 
@@ -278,6 +293,7 @@ class ListenerNode(ManagedNode):
         self.get_logger().info(f"heard {message.text[:200]!r}, confidence {message.confidence:.2f}{note}")
 
     def _on_end(self, source: AudioSource, error: str) -> None:
+        self._sound.forget()
         if not self.active or not self.context.ok():
             return
         if error:
@@ -293,6 +309,7 @@ class ListenerNode(ManagedNode):
             self._hearing.muted = self._muted
         response.success = True
         response.message = "muted: speech is not transcribed, typed commands still work" if self._muted else "listening"
+        self._sound.note = response.message if self._muted else ""
         self.diagnose(WARN if self._muted else OK, response.message)
         return response
 

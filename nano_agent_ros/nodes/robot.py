@@ -15,6 +15,7 @@ NODES = {
     "sim_robot": "SimRobotNode",
     "inspector": "InspectorNode",
     "recorder": "RecorderNode",
+    "speaker": "SpeakerNode",
 }
 """Each node that this process can hold, a module beside this one, with its class."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from ros_bench import Bench, wait_for
 from std_msgs.msg import Bool, Empty, String
 from std_srvs.srv import Trigger
@@ -224,3 +224,12 @@ def test_names_that_cannot_be_told_apart_keep_a_node_unconfigured_with_the_reaso
     node = bench.add(ListenerNode, up=False, audio__source="none", robot_names=["unit two"], other_robots=["Unit 2"])
     node.trigger_configure()
     assert "own and another robot's" in node.health[1]
+
+
+def test_a_wake_word_without_its_model_keeps_the_listener_unconfigured_with_the_reason(bench, tmp_path):
+    model = str(tmp_path / "sparky.onnx")
+    node = bench.add(ListenerNode, up=False, audio__source="none", address__wake_word_model=model)
+    node.trigger_configure()
+    assert f"there is no file {model}" in node.health[1]
+    bench.set(node, address__wake_word_model="")
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS

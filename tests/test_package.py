@@ -227,7 +227,7 @@ def test_the_wheel_holds_everything_and_works_away_from_the_checkout(tmp_path: P
         assert files, f"the project has no {folder}/"
         for file in files:
             assert (share / folder / file.relative_to(source / folder)).read_bytes() == file.read_bytes()
-    for program in ("listener", "agent", "executor", "sim_robot", "nano-agent"):
+    for program in ("listener", "agent", "executor", "sim_robot", "robot", "nano-agent"):
         assert (data / "lib" / "nano_agent_ros" / program).is_file()
     package = tmp_path / "unpacked" / "nano_agent_ros"
     assert (package / "__init__.py").read_bytes() == (ROOT / "nano_agent_ros" / "__init__.py").read_bytes()
@@ -260,7 +260,7 @@ def test_colcon_builds_a_workspace_that_can_be_sourced_and_run(tmp_path: Path) -
     installed = workspace / "install" / "nano_agent_ros"
     for folder in ("launch", "config", "models"):
         assert any((installed / "share" / "nano_agent_ros" / folder).rglob("*")), f"{folder}/ is not installed"
-    for program in ("listener", "agent", "executor", "sim_robot", "nano-agent"):
+    for program in ("listener", "agent", "executor", "sim_robot", "robot", "nano-agent"):
         assert os.access(installed / "lib" / "nano_agent_ros" / program, os.X_OK)
     sourced = f". install/setup.bash && cd / && {sys.executable} -c '{USE}'"
     used = run("bash", "-c", sourced, cwd=workspace, **prefixes)

@@ -89,6 +89,11 @@ def rows(
 def _latency_rows(condition: str, times: dict[str, list[list[float]]], config: dict[str, Any]) -> list[Row]:
     last = {way: [after_s[-1] for after_s in each if after_s] for way, each in times.items()}
     found = []
+    pairs = [(a[-1], f[-1]) for a, f in zip(times[ADAPTIVE], times[FIXED], strict=True) if a and f]
+    for title, wanted in (("sooner", -1), ("later", 1)):
+        share = 100 * float(np.mean([np.sign(round(a - f, 3)) == wanted for a, f in pairs])) if pairs else 0.0
+        shown = {**config, "utterances": len(pairs)}
+        found.append(Row(f"ended {title} than by the {FIXED}, {condition}", share, "%", config=shown))
     for quantile in (50, 95):
         value = {way: 1000 * float(np.percentile(each, quantile)) for way, each in last.items() if each}
         for way in value:

@@ -25,6 +25,7 @@ CALLED = [  # as heard, and what the model gets
     ("UNIT2: go to dock 3", "Robot: go to dock 3"),
     ("Unit number two, come in, go to dock 3.", "Robot, come in, go to dock 3."),
     ("hey unit two", "hey robot"),
+    ("hey unit two which way", "hey robot which way"),
     ("Okay, unit two. Go to dock 3.", "Okay, robot. Go to dock 3."),
     ("Go to dock 3, unit two.", "Go to dock 3, robot."),
     ("Go to dock 3. Unit two.", "Go to dock 3. Robot."),
@@ -63,13 +64,14 @@ ELSEWHERE = [
     "Unit twenty two, go to dock 3.", "Unit 22, go to dock 3.", "Units one and three, go to dock 3.",
     "forklift for, go to dock 3", "Go to dock 3, unit three, and pick up a pallet.", "all units but unit two, go home",
     "When you are ready, unit three go to dock 1.", "Follow unit two, unit three.", "unit three can you come here",
-    "Charlie, where is unit two?",
+    "Charlie, where is unit two?", "All forklifts, keep out of dock 3.",
 ]  # fmt: skip
 MENTIONED = [
     "Tell unit three that the pallet is ready.", "Follow unit three.", "follow unit two", "Go to where unit two is.",
     "Unit three is blocked at dock 2.", "unit two has a flat tyre", "Is that unit two?", "Where is everybody?",
     "Push the cart to unit three.", "Help unit two.", "Wait for Charlie.", "Charlie said it's ready.",
     "Check unit one and unit three.", "Go to dock 3.", "There are two units at dock 3.", "Everybody is gone.",
+    "Load the machines.", "You all right for battery?", "Everyone else is at dock 2.", "go home and load all units",
     "Go to the unit to the left.", "Take two units to dock 1.", "The loader's battery is low.", "",
 ]  # fmt: skip
 

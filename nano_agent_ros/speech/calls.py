@@ -26,9 +26,11 @@ _OPENERS = (
     "all right", "listen", "listen up", "please", "yo", "ey", "oi", "attention", "excuse me", "good morning",
     "good afternoon", "good evening", "base to", "control to", "dispatch to", "calling", "come in", "and", "then",
     "and then", "but", "no", "yes", "yeah", "no no", "thanks", "thank you", "sorry", "dear", "good", "great", "wait",
-    "go ahead",
+    "go ahead", "mister",
 )  # fmt: skip
 """What may stand between the beginning of a sentence and a name that is called there."""
+_HAILS = ("hey", "hi", "hello", "hallo", "yo", "ey", "oi", "dear", "mister", "listen", "excuse me", "calling")
+"""Behind these a name is always called: "hey robot, which way", "hi unit two is it done"."""
 
 _TAILS = (
     "please", "thanks", "thank you", "over", "now", "okay", "ok", "right now", "will you", "would you", "quickly",
@@ -169,7 +171,8 @@ def _called(
     pause = last < end and words[last].gap == COMMA
     lead = first if first == begin else _skip(_OPENERS, words, begin, first)
     if lead == first:
-        if ends or pause or not _is_subject(words, last):
+        hailed = any(longest(_HAILS, words[:first], at) == first for at in range(begin, first))
+        if ends or pause or hailed or not _is_subject(words, last):
             return mention, True
         # "unit two, unit three is blocked": the last is spoken of.
         return mention.head, True

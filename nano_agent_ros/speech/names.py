@@ -13,7 +13,8 @@ CLOSE_FROM = 6
 """Letters that a name needs for one of them to be heard wrong; the first never is."""
 
 _GROUPS = ("robots", "units", "machines", "vehicles", "bots")
-_ALL = ("everybody", "everyone", "all of you", "both of you", "all you", "you all")
+_GREETED = ("hey", "hi", "hello", "okay", "ok", "listen", "attention", "so", "now")
+_ALL = ("everybody", "everyone", "all of you", "both of you")
 _EACH = ("all", "all the", "all of the", "all you", "all of you", "both", "both the", "you", "every", "each")
 _EXCEPT = ("except", "except for", "but", "but not", "apart from", "other than")
 _AND = ("and", "or", "plus")
@@ -64,7 +65,7 @@ class Names:
             raise ValueError(f"name '{both[0]}' is the robot's own and another robot's; give each its own")
         known = (*self._own, *self._others)
         self._stems = {str(parts[0]) for parts in known if len(parts) == 2 and isinstance(parts[1], int)}
-        self._plurals = {f"{stem}s" for stem in self._stems} | {*_GROUPS}
+        self._plurals = {f"{stem}s" for stem in self._stems}
 
     def mentions(self, words: Sequence[Token]) -> list[Mention]:
         """Where robots are named, lists of them as one, from left to right."""
@@ -79,7 +80,7 @@ class Names:
     def _mention(self, words: Sequence[Token], at: int) -> Mention | None:
         """The robots named from a token on: "unit one, unit two and unit four", "units one and two", "all robots"."""
         everyone = self._everyone(words, at)
-        if everyone:
+        if everyone is not None:
             return self._all_but(words, at, everyone)
         named = self._plural(words, at) or self._one(words, at)
         if named is None:
@@ -101,28 +102,38 @@ class Names:
             whole = Mention(at, more.last, own, others, tail, head)
         return whole
 
-    def _all_but(self, words: Sequence[Token], at: int, last: int) -> Mention:
+    def _all_but(self, words: Sequence[Token], at: int, everyone: Named) -> Mention:
         """Everybody, or all but some: "all units except unit three"."""
-        end = longest(_EXCEPT, words, last)
-        if end and end < len(words) and not words[end].gap and not self._everyone(words, end):
+        end = longest(_EXCEPT, words, everyone.last)
+        if end and end < len(words) and not words[end].gap and self._everyone(words, end) is None:
             but = self._mention(words, end)
             if but is not None:
-                return Mention(at, but.last, not but.own, True)
-        return Mention(at, last, True, True)
+                return Mention(at, but.last, everyone.own and not but.own, everyone.others)
+        return Mention(at, everyone.last, everyone.own, everyone.others)
 
-    def _everyone(self, words: Sequence[Token], at: int) -> int:
-        """The end of a name for all robots; 0 if there is none."""
-        ends = [longest(_ALL, words, at)]
+    def _everyone(self, words: Sequence[Token], at: int) -> Named | None:
+        """A name for all robots, or for all of a kind: "everybody", "all units", "forklifts, ..."."""
+        found = [Named(last, True, True) for last in (longest(_ALL, words, at),) if last]
+        found = [one for one in found if not longest(["else"], words, one.last)]
         for lead in ("", *_EACH):
             noun = longest([lead], words, at) if lead else at
             if (lead and not noun) or noun >= len(words) or (lead and words[noun].gap):
                 continue
-            word = words[noun].word
-            plural = word in self._plurals or (lead in ("every", "each") and f"{word}s" in self._plurals)
+            # Without "all" things are called so too: "load the machines".
+            if not lead and not words[at].gap and words[at - 1].word not in _GREETED:
+                continue
+            word = words[noun].word + ("s" if lead in ("every", "each") else "")
+            if not lead and word in _GROUPS[2:]:
+                continue
             counted = noun + 1 < len(words) and not words[noun + 1].gap and number(words, noun + 1) is not None
-            if plural and not counted:
-                ends.append(noun + 1)
-        return max(ends)
+            if counted:
+                continue
+            if word in _GROUPS:
+                found.append(Named(noun + 1, True, True))
+            elif word in self._plurals:
+                own, others = (any(parts[0] == word[:-1] for parts in names) for names in (self._own, self._others))
+                found.append(Named(noun + 1, own, others))
+        return max(found, key=lambda one: one.last, default=None)
 
     def _plural(self, words: Sequence[Token], at: int) -> Named | None:
         """Numbered names that share their word: "units one, two and four", "units 1 to 4"."""

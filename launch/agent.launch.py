@@ -24,7 +24,7 @@ ARGUMENTS = {
     "engine": ("", "What runs the model, such as native"),
     "skills": ("", "Skills file: what the robot can do"),
     "site": ("", "Site file, or the name of one that ships, such as warehouse"),
-    "audio_source": ("", "Where speech comes from: mic, wav or none"),
+    "audio_source": ("", "Where speech comes from: mic, wav, topic or none"),
     "wav": ("", "Sound file for audio_source:=wav"),
     "device": ("", "Microphone: index or part of its name"),
     "whisper_model": ("", "faster-whisper model name, CTranslate2 folder, or tiny-bundled"),
@@ -46,7 +46,7 @@ ARGUMENTS = {
 }
 
 CHOICES = {
-    "audio_source": ["", "mic", "wav", "none"],
+    "audio_source": ["", "mic", "wav", "topic", "none"],
     "address_mode": ["", "open", "push_to_talk", "wake_word"],
     "use_sim_robot": ["true", "false"],
     "use_inspector": ["true", "false"],

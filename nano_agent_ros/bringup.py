@@ -35,7 +35,8 @@ def add_node_arguments(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `nano-agent up`."""
     add_node_arguments(parser)
-    parser.add_argument("--audio-source", choices=("mic", "wav", "none"), help="where speech comes from (default: mic)")
+    sources = ("mic", "wav", "topic", "none")
+    parser.add_argument("--audio-source", choices=sources, help="where speech comes from (default: mic)")
     modes = ("open", "push_to_talk", "wake_word")
     parser.add_argument("--address-mode", choices=modes, help="which speech is for the robot (default: open)")
     parser.add_argument("--device", help="microphone: index or part of its name (default: the system's)")

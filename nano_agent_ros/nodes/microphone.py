@@ -21,7 +21,7 @@ from nano_agent_ros.speech.audio import MeteredSource
 
 PARAMETERS = (
     *MICROPHONE,
-    Parameter("audio.topic_type", OWN, "Type of the topic `audio` that is published", choices=(OWN, STAMPED)),
+    Parameter("topic_type", OWN, "Type of the topic `audio` that is published", choices=(OWN, STAMPED)),
 )
 
 
@@ -40,7 +40,7 @@ class MicrophoneNode(ManagedNode):
     def setup(self, values: Mapping[str, Any]) -> None:
         """Create the topic; raises ConfigError if its type is not installed."""
         self._settings = values
-        kind = load_interface(values["audio.topic_type"])
+        kind = load_interface(values["topic_type"])
         self._publisher = self.create_publisher(kind, TOPIC, qos.SOUND)
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class MicrophoneNode(ManagedNode):
                 if lost_at is not None:
                     position += round((time.monotonic() - lost_at) * SAMPLE_RATE)
                     lost_at = None
-                own = self._settings["audio.topic_type"] == OWN
+                own = self._settings["topic_type"] == OWN
                 message = own_message(samples, SAMPLE_RATE, position) if own else stamped_message(samples, SAMPLE_RATE)
                 message.header.frame_id = self._settings["audio.frame_id"]
                 message.header.stamp = time_message(now - len(samples) / SAMPLE_RATE)

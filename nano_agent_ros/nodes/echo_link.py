@@ -21,7 +21,8 @@ PARAMETERS = (
     Parameter("echo", "compare", "What becomes of speech that is heard while the robot speaks: its own words are taken "
               "out (compare), all of it is passed over (mute), or nothing (off: headset, echo-cancelling microphone)",
               choices=("compare", "mute", "off")),
-    Parameter("echo_tail_s", 0.5, "How much later the robot's voice may be heard than it was made, in seconds", 0.0, 5.0),
+    Parameter("echo_tail_s", 0.5, "How much later the robot's voice may be heard than it was made, in seconds",
+              0.0, 5.0),
 )  # fmt: skip
 
 IsStop = Callable[[str], bool]

@@ -134,6 +134,7 @@ def sift(
     pairs = _own_pairs(words, own, is_stop)
     sounds_own = not (early or late) and _sounds_like_all(words, own)
     if not pairs:
+        sounds_own = sounds_own or (len(words) == 1 and not (early or late))
         return Sifted("", True) if sounds_own and not is_stop(text) else Sifted(text, False)
     runs = []
     ends = [(-1, -1), *pairs, (len(words), len(own))]

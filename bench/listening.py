@@ -23,6 +23,9 @@ READY_S = 120.0
 TAIL_S = 1.6
 """What should follow the voice in a sound that is played: longer than any pause that ends an utterance."""
 
+LATE_S = 0.4
+"""An utterance that ends less than this before the voice, by the listener's clock of its sound, reaches to its end."""
+
 ANSWER_S = 30.0
 """A transcript that is not there so long after the sound is over does not come."""
 
@@ -31,7 +34,8 @@ ANSWER_S = 30.0
 class Answer:
     """What came of something played. Times are in seconds from the end of its voice to the message; None: none came.
 
-    text: of all its transcripts; gates: those of the final ones.
+    text: of all its transcripts; gates: theirs; transcript_s: of the first that reaches to the end of the voice (others
+    may follow, of the noise behind it).
     """
 
     text: str
@@ -174,10 +178,11 @@ class Ears:
         first = begun + _where(played, self._monitor.samples[begun:])
         ended = self._monitor.when(first + voice_span(speech)[1])
         texts, stopped = heard.transcripts[finals:], heard.stops[stops:]
+        whole = [when for when, message in texts if _ends(message) >= ended - LATE_S]
         return Answer(
             " ".join(message.text for _, message in texts),
             tuple(message.gate for _, message in texts),
-            texts[-1][0] - ended if texts else None,
+            whole[0] - ended if whole else None,
             stopped[0][0] - ended if stopped else None,
         )
 
@@ -195,6 +200,12 @@ class Ears:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _ends(message: Any) -> float:
+    """When the sound of a transcript was over, by time.time()."""
+    begun, length = message.header.stamp, message.audio_duration
+    return float(begun.sec + length.sec + 1e-9 * (begun.nanosec + length.nanosec))
 
 
 def _where(played: np.ndarray, recorded: np.ndarray) -> int:

@@ -20,7 +20,7 @@ from nano_agent_ros.nodes.parameters import Live, Parameter
 from nano_agent_ros.nodes.sim_robot import SimRobotNode
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "nodes.md").read_text()
-NODES = ("listener", "agent", "executor", "sim_robot", "inspector", "recorder")
+NODES = ("listener", "agent", "executor", "sim_robot", "inspector", "recorder", "speaker")
 
 
 def change(node: Any, name: str, value: Any) -> str:

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from builtin_interfaces.msg import Time
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool
 
 from nano_agent_ros.msg import Transcript
 from nano_agent_ros.nodes import address_link, echo_link, qos, sources
-from nano_agent_ros.nodes.conversions import duration_message, uuid_message, uuid_of
+from nano_agent_ros.nodes.conversions import duration_message, time_message, uuid_message, uuid_of
 from nano_agent_ros.nodes.hearing import Heard, Hearing, Partial
 from nano_agent_ros.nodes.lifecycle import ERROR, OK, WARN, ManagedNode, run
 from nano_agent_ros.nodes.parameters import Live, Parameter
@@ -234,7 +233,7 @@ class ListenerNode(ManagedNode):
             audio_duration=duration_message(ended - began),
         )
         message.header.frame_id = self._settings["audio.frame_id"]
-        message.header.stamp = _time_message(began)
+        message.header.stamp = time_message(began)
         if said is not None:
             message.text = said.text
             message.language = said.language
@@ -321,11 +320,6 @@ GATES = {
         "GATE_ECHO", "GATE_NOT_ADDRESSED",
     )
 }  # fmt: skip
-
-
-def _time_message(seconds: float) -> Time:
-    nanoseconds = round(seconds * 1e9)
-    return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
 
 
 def main() -> int:

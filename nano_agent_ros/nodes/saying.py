@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from uuid import UUID
 
@@ -200,7 +201,7 @@ class Mouth:
             if following is not None:
                 ready = self._prepare(following)
                 sound = _with_pause(sound)
-            if not loudspeaker.play(sound, cut, self._volume, lambda spoken=spoken: self._on_spoken(spoken)):
+            if not loudspeaker.play(sound, cut, self._volume, partial(self._on_spoken, spoken)):
                 return False
         return loudspeaker.rest(cut)
 

@@ -82,7 +82,7 @@ class SpeakerNode(ManagedNode):
         self._config = VoiceConfig(**{name: values[name] for name in VoiceConfig.__dataclass_fields__})
         self._no_voice = ""
         try:
-            self._voice = open_voice(self._config, self.get_logger().warning)
+            self._voice = open_voice(self._config, self._warn)
         except SpeechError as error:
             self._no_voice = str(error)
             self.get_logger().error(f"replies are not said: {error}")
@@ -93,7 +93,7 @@ class SpeakerNode(ManagedNode):
             self._show()
             return
         if self._voice is None:  # closed by a deactivation before
-            self._voice = open_voice(self._config, self.get_logger().warning)
+            self._voice = open_voice(self._config, self._warn)
         loudspeaker: Loudspeaker | None = None
         self._trouble = ""
         try:
@@ -142,6 +142,9 @@ class SpeakerNode(ManagedNode):
     def _open_loudspeaker(self) -> Loudspeaker:
         values = self._settings
         return Loudspeaker(values["device"] or None, block_s=values["block_s"], latency_s=values["latency_s"])
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().warning(text)
 
     def _now(self) -> float:
         return float(self.get_clock().now().nanoseconds * 1e-9)

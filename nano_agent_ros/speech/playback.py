@@ -36,9 +36,8 @@ class Loudspeaker:
         self._samples: np.ndarray | None = None
         self._at = 0
         self._finished = threading.Event()
-        self._stream: Any = None
-        self._open()
-        self._close()
+        self._stream: Any = None  # open between `play` and `rest`
+        portaudio.close_input(self._opened())
 
     def play(
         self, sound: Sound, cut: threading.Event, volume: float = 1.0, on_begin: Callable[[], None] | None = None
@@ -93,7 +92,7 @@ class Loudspeaker:
         lost = f", {self.underruns} underruns" if self.underruns else ""
         return f"loudspeaker {self.name!r}: {self.sample_rate} Hz{lost}"
 
-    def _open(self) -> None:
+    def _opened(self) -> Any:
         sd = _sounddevice()
         info = _find(sd, self._device)
         self.name, self.sample_rate = str(info["name"]), int(info["default_samplerate"])
@@ -107,10 +106,10 @@ class Loudspeaker:
         }
         try:
             try:
-                self._stream = portaudio.open_output(channels=1, **settings)
+                return portaudio.open_output(channels=1, **settings)
             except sd.PortAudioError:
                 # Raw ALSA devices often offer their full channel count only.
-                self._stream = portaudio.open_output(channels=info["max_output_channels"], **settings)
+                return portaudio.open_output(channels=info["max_output_channels"], **settings)
         except sd.PortAudioError as error:
             others = f"choose another of {list_loudspeakers()}"
             raise SpeechError(f"loudspeaker {self.name!r} cannot be opened: {error}; {others}; {SILENT}") from error
@@ -134,11 +133,11 @@ class Loudspeaker:
         if self._stream is not None:
             return
         try:
-            self._open()
+            self._stream = self._opened()
         except SpeechError:
             if not portaudio.refresh():
                 raise
-            self._open()
+            self._stream = self._opened()
         try:
             self._stream.start()
         except _sounddevice().PortAudioError as error:

@@ -47,8 +47,8 @@ class ProgramVoice:
                 Path(files["{text_file}"]).write_text(sentence + "\n", encoding="utf-8")
             output = self._run(command, sentence)
             if any("{wav}" in word for word in self._command):
-                path = Path(files["{wav}"])
-                output = path.read_bytes() if path.is_file() else b""
+                wav = Path(files["{wav}"])
+                output = wav.read_bytes() if wav.is_file() else b""
         try:
             return decode(output)
         except SpeechError as error:
@@ -65,7 +65,12 @@ class ProgramVoice:
             process = start(self.name, command, errors.fileno())
             self._running = process
             overdue = threading.Event()
-            watch = threading.Timer(self._timeout_s, lambda: (overdue.set(), kill(process)))
+
+            def end() -> None:
+                overdue.set()
+                kill(process)
+
+            watch = threading.Timer(self._timeout_s, end)
             watch.daemon = True
             watch.start()
             try:

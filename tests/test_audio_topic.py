@@ -40,10 +40,8 @@ def audio_common() -> None:
 
 
 @pytest.fixture
-def ros() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.close()
+def ros(bench: Bench) -> Bench:
+    return bench
 
 
 class Ear:

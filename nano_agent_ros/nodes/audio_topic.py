@@ -100,7 +100,7 @@ class TopicSource(PieceSource):
         self._group = MutuallyExclusiveCallbackGroup()
         self.kind = (self._published() or (STAMPED if installed(STAMPED) else OWN)) if self._automatic else kind
         self._subscription = self._subscribe()
-        self._timer = node.create_timer(WATCH_S, self._watch, callback_group=self._group)
+        self._timer: Any = node.create_timer(WATCH_S, self._watch, callback_group=self._group)
 
     def _subscribe(self) -> Any:
         return self._node.create_subscription(

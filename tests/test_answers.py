@@ -67,8 +67,8 @@ def zone(rig: Watched) -> None:
 
 
 CAUSES: dict[str, Callable[[Watched], object]] = {
-    "The last action was cancelled: the robot was told to stop.": lambda rig: rig.executor.stop(rig.now),
-    "The last action was cancelled: an operator stopped the robot.": lambda rig: rig.send("stop", source="/console"),
+    "The last action was cancelled: a stop was ordered.": lambda rig: rig.executor.stop(rig.now),
+    "The last action was cancelled: stopped by an operator.": lambda rig: rig.send("stop", source="/console"),
     "The last action was cancelled: it was called off.": lambda rig: rig.order("cancel"),
     "The last action was cancelled: an operator called it off.": lambda rig: rig.send("cancel", source="/console"),
     "The last action was cancelled: an operator gave another order.": lambda rig: rig.send(
@@ -116,7 +116,7 @@ def test_steps_that_only_followed_do_not_hide_what_went_wrong():
 
 def test_a_robot_that_gives_no_reason_was_stopped_by_whoever_stopped_it_last():
     book, drive = FactBook(SITE), Action("navigate_to", {"location": "dock_1"}, "low", False, 1.0, "dock_1", None)
-    for skill, told in (("", "cancelled"), ("stop", "cancelled: the robot was told to stop")):
+    for skill, told in (("", "cancelled"), ("stop", "cancelled: a stop was ordered")):
         key = uuid4()
         book.issued(key, drive, key)
         book.report(key, State.RUNNING)
@@ -166,4 +166,4 @@ def test_over_ros_the_robot_says_why_it_stands(bench, tmp_path):
     wait_for(lambda: any(s.state == ActionStatus.CANCELED for s in statuses), "its end")
     wait_for(lambda: "last" in agent._thinking.note(lambda book: book.facts()), "the fact")
     reply = ask("why did you stop?")
-    assert reply.kind == Reply.ANSWER and reply.text == "The last action was cancelled: the robot was told to stop."
+    assert reply.kind == Reply.ANSWER and reply.text == "The last action was cancelled: a stop was ordered."

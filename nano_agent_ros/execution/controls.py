@@ -12,8 +12,8 @@ from nano_agent_ros.execution.plan import Awaited, Blocking, Plan, Step
 from nano_agent_ros.robot.status import Fault, State
 from nano_agent_ros.safety.order import Refused
 
-TOLD_TO_STOP = "the robot was told to stop"
-BY_OPERATOR = {"stop": "an operator stopped the robot", "cancel": "an operator called it off"}
+TOLD_TO_STOP = "a stop was ordered"
+BY_OPERATOR = {"stop": "stopped by an operator", "cancel": "an operator called it off"}
 
 
 @dataclass

@@ -40,7 +40,7 @@ DOING = {
 """The fact `task` by skill; any other skill is named as it is."""
 
 TAKES, GIVES = ("pick",), ("place", "bring", "load", "unload")
-CALLED_OFF = {"stop": "the robot was told to stop", "cancel": "it was called off"}
+CALLED_OFF = {"stop": "a stop was ordered", "cancel": "it was called off"}
 """Why an action was cancelled that was given up without a reason, by the command that was sent last."""
 MAX_WHY = 120  # characters of a reason that the model is told
 

@@ -107,7 +107,7 @@ class Peer:
             self.executor.spin_once(timeout_sec=0.05)
 
     def close(self) -> None:
-        self.process.terminate()
+        self.process.kill()  # nothing is asked of how it ends
         self.process.wait(30)
         self.executor.shutdown()
         self.node.destroy_node()

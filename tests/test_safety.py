@@ -133,9 +133,8 @@ class Rules:
         if order.skill in ("lift", "cut") or order.requires_confirmation or order.risk is Risk.HIGH:
             return True
         stands = [self.pose[:2]] if order.skill not in ("go", "shift") and self.pose_known() else []
-        if any(crosses(ASK, p, p) for p in stands):
-            return True
-        return self.meets(ASK, order)
+        inside = [*(crosses(ASK, p, p) for p in stands), self.meets(ASK, order)]
+        return True if True in inside else None if None in inside else False
 
     def pose_known(self) -> bool:
         return self.now - self.pose_at <= 6

@@ -19,6 +19,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.word_errors import word_errors
 from nano_agent_ros.speech import (
     EndpointConfig,
     Endpointer,
@@ -54,15 +55,6 @@ def words_of(text: str) -> list[str]:
     numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     words = re.sub(r"[^\w\s]", "", text.casefold()).split()
     return [str(numbers.index(word)) if word in numbers else word for word in words]
-
-
-def word_errors(reference: list[str], heard: list[str]) -> int:
-    row = list(range(len(heard) + 1))
-    for i, expected in enumerate(reference, 1):
-        above, row = row, [i]
-        for j, word in enumerate(heard, 1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (expected != word)))
-    return row[-1]
 
 
 @pytest.fixture(scope="module")

@@ -57,9 +57,6 @@ def capture(pulse: Pulse, device: str = "", utterances: int = 0) -> subprocess.P
 def started(listener: subprocess.Popen[str]) -> None:
     assert listener.stdout is not None
     first = listener.stdout.readline()
-    if "PortAudio library" in first or "no microphone found: Error querying device" in first:
-        listener.wait(timeout=60)
-        pytest.skip(f"no capture (apt-get install libportaudio2 libasound2-plugins): {first.strip()}")
     assert first.strip() == "ready", first
 
 
@@ -77,8 +74,6 @@ def test_what_is_played_into_the_microphone_comes_out_as_utterances(pulse: Pulse
 
 def test_an_unknown_microphone_is_an_error_that_lists_the_known(pulse: Pulse) -> None:
     output, _ = capture(pulse, device="no such device").communicate(timeout=120)
-    if "['" not in output:
-        pytest.skip(f"no capture (apt-get install libportaudio2 libasound2-plugins): {output}")
     assert "no microphone found" in output and "default" in output and "typed commands still work" in output
 
 
@@ -124,8 +119,6 @@ def test_the_command_lists_and_tests_microphones(pulse: Pulse) -> None:
         return subprocess.run(command, env=pulse.environment, capture_output=True, text=True, timeout=120)
 
     listed = audio("--json")
-    if "libportaudio2" in listed.stderr:
-        pytest.skip(f"no capture (apt-get install libportaudio2 libasound2-plugins): {listed.stderr}")
     devices = {found["name"]: found for found in json.loads(listed.stdout)}
     assert devices["default"]["default"] and devices["mic"]["host_api"] == "ALSA" and not devices["mic"]["default"]
     rows = audio().stdout.splitlines()

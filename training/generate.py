@@ -27,7 +27,7 @@ from training.conversation import Conversation
 SKILL_WEIGHTS = {
     "navigate_to": 3.0, "bring": 2.5, "report_defect": 2.5, "pick": 2.0, "place": 2.0, "load": 1.3, "unload": 1.3,
     "say": 1.3, "inspect": 1.3, "find": 1.3, "patrol": 1.3, "count": 1.2, "move": 1.2, "turn": 1.2, "wait": 1.2,
-    "guide": 1.2, "stop": 0.9, "pause": 0.9, "resume": 0.9, "cancel": 0.9, "dock": 0.8, "undock": 0.8,
+    "guide": 1.2, "stop": 1.0, "pause": 1.2, "resume": 1.1, "cancel": 1.0, "dock": 0.8, "undock": 0.8,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nano_agent_ros.decode import (
     Reply,
     plain,
     reply_grammar,
+    text_begins,
 )
 from nano_agent_ros.decode.generate import DecodeError
 from nano_agent_ros.errors import NanoAgentError
@@ -77,7 +79,9 @@ class Agent:
         seen = self._handles.site
         builder = self._builder = PromptBuilder(tokenizer, model.template, skills, seen, thinking > 0)
         self._dialect = builder.dialect
-        grammar = reply_grammar(skills, seen, tokenizer.added, self._dialect, *builder.around)
+        self._grammar = partial(reply_grammar, skills, seen, tokenizer.added, self._dialect, *builder.around)
+        self._text_begins = text_begins(skills, self._dialect)
+        grammar = self._grammar()
         self.grammar_digest = sha256(grammar.encode()).hexdigest()
         self._decoder = Decoder(tokenizer, grammar, model.engine.vocab_size, builder.eos_id, self._dialect, thinking)
         self._guesser = Guesser(self._dialect, skills, seen, builder.written, tokenizer.decode, guess)
@@ -239,7 +243,8 @@ class Agent:
         decoded: tuple[int, ...] = ()
         self._guesser.begin(words, prompt)
         try:
-            reply = self._decoder.decode(self.engine, state, begun.logits, self._guesser, cancelled)
+            narrower = self._verbatim(words)
+            reply = self._decoder.decode(self.engine, state, begun.logits, self._guesser, cancelled, narrower)
             clock.lap("decode")
             counts |= {"steps": reply.steps, "guessed": reply.guessed}
             counts["thought"] = reply.thought.tokens if reply.thought else 0
@@ -272,6 +277,16 @@ class Agent:
         counts["reply"] = len(canonical)
         fed = (*kept, *canonical)
         return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, fed), after
+
+    def _verbatim(self, words: str) -> Callable[[str], str | None] | None:
+        """The robot passes on what it was told, word for word: the grammar for a reply that comes to a text argument.
+
+        It costs some 20 ms to compile, so only such a reply has it.
+        """
+        if (begins := self._text_begins) is None:
+            return None
+        told = list(dict.fromkeys([words, *list(self._spoken)[::2]]))  # utterances and replies take turns in it
+        return lambda text: self._grammar(said=told) if begins.search(text) else None
 
     def _lasting(self, prompt: list[int]) -> list[int]:
         """The tokens of a prompt that stay when its reply is past."""

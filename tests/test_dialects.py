@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from published_templates import NANO_V2, VARIANTS, checkpoint
 from transformers import PreTrainedTokenizerFast
 
-from nano_agent_ros.decode import Decoder, DialectError, parse_reply, reply_grammar
+from nano_agent_ros.decode import Decoder, DialectError, parse_reply, reply_grammar, text_begins
 from nano_agent_ros.decode.dialect import NanoV2, call_ends
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.prompt import ChatTemplate, PromptBuilder, Tokenizer, clean
@@ -245,6 +245,39 @@ def test_every_reply_of_a_random_model_parses(checkpoints, decoders, kind, seed)
             assert value is not None or argument.optional
             if value is not None and argument.type in ("location", "object", "person", "place"):
                 assert value in SITE.ids(argument.type)
+
+
+HEARD = ["tell Ana \"the lift's out\", please", "5 < 6 & größer, c:\\\\temp"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_a_random_model_can_only_repeat_words_that_were_said(checkpoints, decoders, kind, seed):
+    given_kind = checkpoints[kind]
+    builder = given_kind.builder()
+    whole = builder.written(builder.dialect.write([Call("say", {"text": "~"})]))
+    texts = text_begins(SKILLS, builder.dialect)
+    begun = next(n for n in range(len(whole)) if texts.search(decoders[kind].text(whole[:n])))
+    control, around = given_kind.tokenizer.added, builder.around
+    narrow = reply_grammar(SKILLS, SITE, control, builder.dialect, *around, said=HEARD)
+    engine = Wanting(given_kind.tokenizer.vocab_size, whole[:begun], seed)
+    start = list(decoders[kind].start)
+    reply = decoders[kind].decode(
+        engine, start, engine.logits(start), narrower=lambda text: narrow if texts.search(text) else None
+    )
+    said = reply.calls[0].arguments["text"]
+    assert said[0].isalnum() and any(said in heard for heard in HEARD), said
+    assert builder.dialect.parse(reply.text) == [Call(c.name, c.arguments) for c in reply.calls]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_text_argument_of_a_skill_narrows_the_grammar(checkpoints, kind):
+    write, texts = checkpoints[kind].builder().dialect.write, text_begins(SKILLS, checkpoints[kind].builder().dialect)
+    assert texts.search(write([Call("stop", {}), Call("say", {"person": "maria", "text": "hello"})]))
+    assert texts.search(write([Call("report_defect", {"defect_type": "dent", "position": "left"})]))
+    for calls in ([Call("answer", {"text": "Hello."})], PLAN, [Call("report_defect", {"defect_type": "dent"})]):
+        assert not texts.search(write(calls))
 
 
 def test_the_shipped_template_is_of_the_nemotron_3_dialect_and_does_not_think():

@@ -364,6 +364,14 @@ def test_a_robot_that_is_lost_does_not_drive_but_may_blow_its_horn():
         assert code(gate.check(order("horn", 2), 100.0, lost)) is Fault.NONE
 
 
+def test_what_does_not_drive_is_judged_where_it_stands_and_where_it_is_for_not_in_between():
+    here = RobotView(Pose(0.0, 12.5, 0.0), 100.0)  # from here to 'near' a straight line crosses the racks
+    assert Gate(POLICY, SITE).check(order("horn", arguments={"location": "near"}), 100.0, here) == Allowed()
+    for arguments, pose in (({"location": "shelf"}, here.pose), ({"location": "near"}, Pose(2.0, 11.0, 0.0))):
+        verdict = Gate(POLICY, SITE).check(order("horn", arguments=arguments), 100.0, RobotView(pose, 100.0))
+        assert code(verdict) is Fault.NOT_CONFIRMED
+
+
 def test_a_way_through_a_slow_zone_is_slow():
     gate = Gate(POLICY, SITE)
     assert gate.check(order(arguments={"location": "near"}), 100.0, HERE) == Allowed()

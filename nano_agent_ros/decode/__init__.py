@@ -12,7 +12,7 @@ from nano_agent_ros.decode.dialect import (
     write_reply,
 )
 from nano_agent_ros.decode.generate import Decoder, Interrupted, Reply
-from nano_agent_ros.decode.grammar import REPLY_TEXT, reply_grammar
+from nano_agent_ros.decode.grammar import REPLY_TEXT, reply_grammar, text_begins
 from nano_agent_ros.decode.guess import Guesser
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "plain",
     "reply_grammar",
     "reply_message",
+    "text_begins",
     "write_reply",
 ]

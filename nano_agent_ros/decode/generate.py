@@ -102,15 +102,15 @@ class Decoder:
         """`vocab_size` is that of the logits. `thinking` is the most tokens that a thought may have, 0 for none: a
         reply then begins with a thought. Raises ConfigError for a grammar that does not compile."""
         self._tokenizer, self._eos_id, self._dialect = tokenizer, eos_id, dialect
-        vocab = llguidance.LLTokenizer(tokenizer.json, n_vocab=vocab_size, eos_token=eos_id)
-        matcher = llguidance.LLMatcher(vocab, llguidance.LLMatcher.grammar_from_lark(grammar))
+        self._vocab = llguidance.LLTokenizer(tokenizer.json, n_vocab=vocab_size, eos_token=eos_id)
+        matcher = self._matcher(grammar)
         if matcher.is_error():
             raise ConfigError(f"reply grammar: {matcher.get_error()}")
         self.start: tuple[int, ...] = ()
         if not thinking:
             self.start = tuple(self._force(matcher))
         self._start = matcher
-        self._thinker = Thinker(tokenizer, vocab, vocab_size, thinking) if thinking else None
+        self._thinker = Thinker(tokenizer, self._vocab, vocab_size, thinking) if thinking else None
         self._mask = llguidance.numpy.allocate_token_bitmask(1, vocab_size)
 
     def decode(
@@ -120,15 +120,17 @@ class Decoder:
         logits: np.ndarray,
         guess: Guess | None = None,
         cancelled: Callable[[], bool] | None = None,
+        narrower: Callable[[str], str | None] | None = None,
     ) -> Reply:
         """Decode one reply from the float32 logits [vocab] of the last token of prompt and `start`.
 
         The state then holds the reply, eos included (and the thought before it). `cancelled` is asked before every
-        engine step, those of a thought included.
+        engine step, those of a thought included. `narrower` is told the text of the reply as it grows, until it returns
+        a grammar; that holds for the whole reply, so it must agree with the first up to there.
 
         Raises Interrupted once it says yes, and DecodeError if the reply does not end within the limit.
         """
-        run = _Run(self._start.deep_copy(), list(self.start))
+        run = _Run(self._start.deep_copy(), list(self.start), narrower)
 
         def before_step() -> None:
             if cancelled and cancelled():
@@ -237,8 +239,14 @@ class Decoder:
         if tokens and not matcher.consume_tokens(tokens):
             raise DecodeError(f"the grammar refused its own tokens: {matcher.get_error()}")
 
+    def _matcher(self, grammar: str) -> llguidance.LLMatcher:
+        return llguidance.LLMatcher(self._vocab, llguidance.LLMatcher.grammar_from_lark(grammar))
+
     def _take(self, run: _Run, tokens: list[int]) -> None:
         run.tokens += tokens
+        if run.narrower and (grammar := run.narrower(self.text(run.tokens))):
+            run.matcher, run.narrower = self._matcher(grammar), None
+            self._consume(run.matcher, run.tokens)
         run.ended = run.tokens[-1] == self._eos_id
         if len(run.tokens) > MAX_REPLY_TOKENS:
             raise DecodeError(f"the reply did not end within {MAX_REPLY_TOKENS} tokens")
@@ -271,6 +279,7 @@ class _Run:
 
     matcher: llguidance.LLMatcher
     tokens: list[int] = field(default_factory=list)
+    narrower: Callable[[str], str | None] | None = None
     chosen: list[tuple[int, float]] = field(default_factory=list)  # (position, probability) of tokens not forced
     steps: int = 0
     guessed: int = 0

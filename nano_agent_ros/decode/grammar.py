@@ -25,13 +25,17 @@ def reply_grammar(
     dialect: Dialect = NEMOTRON_3,
     before: str | None = "",
     after: str = "",
+    said: Sequence[str] = (),
 ) -> str:
     """Lark grammar of every reply of contracts.md for these skills and this site.
 
     `control` are the tokenizer's control tokens: where one stands in the dialect it is matched as the token itself.
-    `before` and `after` are what the chat template puts around the calls; `before` may be OPTIONAL_BREAKS.
+    `before` and `after` are what the chat template puts around the calls; `before` may be OPTIONAL_BREAKS. If `said` is
+    given, a text argument consists of words of one of these utterances as they were said, else of any words.
     """
     writer: _Writer = _JsonWriter(control) if isinstance(dialect, NanoV2) else _TagWriter(control)
+    for utterance in said:
+        writer.said(utterance)
     names = [writer.skill(skill, site) for skill in skills if _possible(skill, site)]
     for kind in ("answer", "clarify", "refuse"):
         text = Argument("text", "text", max_length=REPLY_TEXT)
@@ -48,6 +52,18 @@ def reply_grammar(
     return "start: " + " ".join(p for p in parts if p != '""') + "\n" + "\n".join(writer.rules) + "\n"
 
 
+def text_begins(skills: Skills, dialect: Dialect = NEMOTRON_3) -> re.Pattern[str] | None:
+    """What the text of a reply holds once it has come to a text argument; None if no skill has one."""
+    heads = []
+    for skill in skills:
+        for argument in (a for a in skill.arguments if a.type == "text"):
+            if isinstance(dialect, NanoV2):
+                heads.append(rf'"name": "{skill.name}", "arguments": {{[^{{}}]*"{argument.name}": ')
+            else:
+                heads.append(rf"<function={skill.name}>\n(?:(?!</function>)[\s\S])*<parameter={argument.name}>")
+    return re.compile("|".join(heads)) if heads else None
+
+
 class _Writer(ABC):
     """What both dialects share: rules by name, literals with control tokens, values by argument type."""
 
@@ -55,10 +71,16 @@ class _Writer(ABC):
 
     def __init__(self, control: Collection[str]) -> None:
         self.rules: list[str] = []
+        self._said: list[str] = []
         self._control = frozenset(control)
 
     def rule(self, name: str, body: str) -> None:
         self.rules.append(f"{name}: {body}")
+
+    def said(self, utterance: str) -> None:
+        name = f"SAID_{len(self._said)}"
+        self._said.append(name)
+        self.rule(name, f'%regex {{"substring_words": {_quoted(self.written(utterance))}}}')
 
     def literal(self, text: str) -> str:
         """Text as grammar: control tokens by name, the rest as string literals."""
@@ -72,6 +94,8 @@ class _Writer(ABC):
             if value is None:
                 continue  # an optional argument for which this site has no name
             rule = f"v_{skill.name}_{argument.name}"
+            if argument.type == "text" and self._said:  # both at once can be asked of a terminal only
+                rule, value = rule.upper(), f"({self.quoting(' | '.join(self._said))}) & {value}"
             self.rule(rule, value)
             parameters.append((argument, rule))
         self.rule(f"s_{skill.name}", self.call(skill.name, parameters))
@@ -93,6 +117,12 @@ class _Writer(ABC):
 
     def enclosed(self, pattern: str) -> str:
         return pattern
+
+    def quoting(self, terminals: str) -> str:
+        return terminals
+
+    def written(self, text: str) -> str:
+        return text
 
     @abstractmethod
     def words(self, length: int) -> str:
@@ -135,6 +165,13 @@ class _JsonWriter(_Writer):
 
     def enclosed(self, pattern: str) -> str:
         return f'/"{pattern[1:-1]}"/'
+
+    def quoting(self, terminals: str) -> str:
+        quote = _quoted('"')
+        return f"{quote} ({terminals}) {quote}"
+
+    def written(self, text: str) -> str:
+        return _quoted(text)[1:-1]
 
     def call(self, name: str, parameters: Sequence[tuple[Argument, str]]) -> str:
         head = self.literal(f'{{"name": "{name}", "arguments": {{')

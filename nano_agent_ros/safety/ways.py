@@ -119,7 +119,8 @@ class Ways:
         speed, limit = order.arguments.get("speed"), self._limit_on(points[:1] if here else [])
         if isinstance(speed, int | float) and limit is not None and speed > limit:
             return Refused(Fault.LIMIT, f"in this zone {limit:g} m/s is the limit")
-        return Way(None, self._asked_on(points))
+        asked = (self._asked_on([point]) for point in points)  # by itself: it does not drive from one to the other
+        return Way(None, tuple(dict.fromkeys(name for names in asked for name in names)))
 
     def _enters(self, goals: list[Pose]) -> Refused | None:
         """A goal is judged with the robot's size, whether or not the way there is."""

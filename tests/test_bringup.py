@@ -8,6 +8,7 @@ import queue
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -162,6 +163,35 @@ def test_nodes_do_not_outlive_a_killed_parent(running, model):
     assert set(command.nodes()) == {"listener", "agent", "executor"}
     command.process.kill()
     assert gone(command)
+
+
+STUCK = """
+import sys, threading
+from nano_agent_ros.nodes import lifecycle
+
+class Stuck(lifecycle.ManagedNode):
+    def __init__(self):
+        super().__init__("stuck", ())
+        self.create_timer(0.1, lambda: print("up", flush=True))
+
+    def teardown(self):
+        threading.Event().wait()
+
+lifecycle.END_S = 1.0
+sys.exit(lifecycle.run(Stuck))
+"""
+
+
+def test_a_node_that_cannot_close_says_where_it_hangs_and_ends():
+    command = [sys.executable, "-c", STUCK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "up\n"
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 1 and "in teardown" in said
 
 
 @pytest.mark.parametrize(

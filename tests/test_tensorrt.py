@@ -405,7 +405,10 @@ def test_logits_come_of_the_rows_that_are_asked_for():
 @builds
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_layers_that_tensorrt_is_given_compute_the_graph(trt, name, tmp_path):
-    """The network definition itself, evaluated layer by layer, with float16 activations and a full ring."""
+    """The network definition itself, evaluated layer by layer, with float16 activations and a full ring.
+
+    Small sums of large terms carry the rounding of the terms: the room is two float16 steps of the largest value.
+    """
     artifact = read_artifact(make_artifact(tmp_path, CONFIGS[name], 2))
     ring, rng = Ring(WINDOW, SINKS, CHUNK), np.random.default_rng(4)
     bindings = Bindings.of(artifact.config, ring)
@@ -425,7 +428,8 @@ def test_the_layers_that_tensorrt_is_given_compute_the_graph(trt, name, tmp_path
             outputs = evaluate(trt.module, definition, ops._held, inputs)
             assert outputs.keys() == expected.keys()
             for key, values in outputs.items():
-                np.testing.assert_allclose(values, expected[key], rtol=2e-3, atol=2e-3, err_msg=key)
+                room = max(2e-3, 2 * float(np.finfo("float16").eps) * float(np.abs(expected[key]).max()))
+                np.testing.assert_allclose(values, expected[key], rtol=2e-3, atol=room, err_msg=key)
         del definition, ops
 
 

@@ -21,6 +21,7 @@ from nano_agent_ros.skills import Argument, Skills
 from nano_agent_ros.skills.quantities import to_si
 
 PHRASES = Path(__file__).parent / "phrases"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where PyYAML has it
 KINDS = ("act", "answer", "clarify", "refuse", "ignore")
 SLOT = re.compile(r"\{([a-z_]+?)([0-9]*)\}")
 SLOTS = (
@@ -98,7 +99,7 @@ def load(folder: Path = PHRASES, skills: Skills | None = None) -> tuple[list[Ent
     problems: list[str] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f" line {mark.line + 1}" if mark else ""

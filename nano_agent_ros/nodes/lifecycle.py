@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import rclpy
@@ -28,6 +30,7 @@ from nano_agent_ros.speech import SpeechError
 AUTOSTART = Parameter("autostart", False, "Configure and activate by itself once it runs", read_only=True)
 LOOK_UP_S = 0.2  # how often it is seen that the process shall end: waiting for callbacks holds signals up
 HEARTBEAT_S = 1.0  # how often the node says on /diagnostics how it is, and with that, that it is alive
+END_S = 12.0  # how long nodes may take to close; `nano-agent up` sends the next signal after 10 s
 
 __all__ = ["ERROR", "OK", "WARN", "ManagedNode", "run", "spin"]
 
@@ -199,13 +202,22 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     """Spin one node or several until SIGINT or SIGTERM; return the exit code of the process.
 
     Each node has threads of its own. Nodes are closed while their publishers and clients still work: what one gives
-    up then, it can say.
+    up then, it can say. One that has not closed END_S after the signal does not keep the process alive: it writes down
+    where each thread hangs and exits with 1.
     """
     nodes: list[ManagedNode] = []
     threads: list[threading.Thread] = []
     stop = threading.Event()
+    signals: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # Not stop.set(): that takes a lock which the interrupted thread may hold, and would wait for itself for ever.
+        if not signals:
+            faulthandler.dump_traceback_later(END_S, exit=True)
+        signals.append(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         for make in make_nodes:
@@ -218,8 +230,8 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
             threads.append(threading.Thread(target=spin, args=(executor, node, stop), name=node.get_name()))
         for thread in threads:
             thread.start()
-        while not stop.wait(LOOK_UP_S) and any(thread.is_alive() for thread in threads):
-            pass
+        while not signals and any(thread.is_alive() for thread in threads):
+            time.sleep(LOOK_UP_S)
     except Exception as error:
         # What cannot even become a node, such as a parameter file that is no YAML.
         print(f"cannot start: {str(error).strip()}", file=sys.stderr, flush=True)
@@ -231,4 +243,5 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
         for node in nodes:
             node.close()
         rclpy.try_shutdown()
+        faulthandler.cancel_dump_traceback_later()
     return 0

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from nano_agent_ros.model import attention, mamba2, mlp
 from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from nano_agent_ros.model.config import NemotronHConfig
 from nano_agent_ros.model.network import NemotronH, NetworkState, initialise
@@ -58,6 +59,21 @@ def keep_freed_memory() -> None:
     libc.mallopt(mmap_max, 0)
     libc.mallopt(trim_threshold, 2**31 - 1)
     libc.mallopt(top_pad, 256 << 20)
+
+
+FUSED = (
+    (mlp, ("rms_norm", "squared_relu")),
+    (mamba2, ("_scan_inputs", "_decayed", "_scan_outputs", "gated_group_norm", "causal_conv_silu")),
+    (attention, ("_masked_softmax",)),
+    (qat, ("_int8_error",)),
+)
+
+
+def fuse_elementwise() -> None:
+    """Compile what stands between the matrix products; on two cores a fifth less time, after a minute's compiling."""
+    for module, names in FUSED:
+        for name in names:
+            setattr(module, name, torch.compile(getattr(module, name), dynamic=True))
 
 
 def unit_loss(network: NemotronH, unit: Unit) -> torch.Tensor:
@@ -275,6 +291,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--qat-from", type=float, default=0.82, help="share of the budget after which to use INT4")
     parser.add_argument("--qat-activations", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="fuse small operations")
     parser.add_argument("--threads", type=int, help="default: one per core")
     parser.add_argument("--report-every", type=int, default=20, help="steps")
     parser.add_argument("--validate-every", type=float, default=5.0, help="minutes of training")
@@ -289,6 +306,8 @@ def main() -> None:
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.compile:
+        fuse_elementwise()
     torch.manual_seed(args.seed)
     paths = sorted(args.data.glob("*.npz")) if args.data.is_dir() else [args.data]
     paths = [p for p in paths if args.valid is None or p.resolve() != args.valid.resolve()]

@@ -72,7 +72,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     kv_heads, total = k.shape[1], k.shape[2]
     rows = (heads // kv_heads) * length
     scores = (q * head_dim**-0.5).reshape(batch, kv_heads, rows, head_dim) @ k.transpose(-1, -2)
-    hidden = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
-    scores = scores.view(batch, heads, length, total) + hidden
-    probabilities = scores.softmax(-1).to(v.dtype).view(batch, kv_heads, rows, total)
-    return (probabilities @ v).view(batch, heads, length, head_dim)
+    probabilities = _masked_softmax(scores.view(batch, heads, length, total), mask)
+    return (probabilities.view(batch, kv_heads, rows, total) @ v).view(batch, heads, length, head_dim)
+
+
+def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax, in float32, of scores [batch, heads, T, total] where mask [T, total] is true; the dtype of scores."""
+    return scores.float().masked_fill(~mask, -torch.inf).softmax(-1).to(scores.dtype)

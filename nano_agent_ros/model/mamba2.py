@@ -69,15 +69,11 @@ def scan_chunked(
 
     # log decay from the start of the chunk through each token: [batch, chunks, groups, per_group, chunk]
     log_decay = torch.cumsum(dt * a.view(groups, per_group), dim=2).permute(0, 1, 3, 4, 2)
-    dtx = (x * dt[..., None]).to(x.dtype).permute(0, 1, 3, 4, 2, 5)
+    dtx, added = _scan_inputs(x, dt, log_decay)
 
     causal = torch.ones(chunk_size, chunk_size, dtype=torch.bool, device=x.device).tril()
-    between = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, -torch.inf)
-    scores = (c @ b.transpose(-1, -2))[:, :, :, None]
-    y = (scores * torch.exp(between).to(scores.dtype)) @ dtx
+    y = _decayed(c @ b.transpose(-1, -2), log_decay, causal) @ dtx
 
-    to_end = torch.exp(log_decay[..., -1:] - log_decay).to(x.dtype)
-    added = _side_by_side(dtx * to_end[..., None])
     added = (b.transpose(-1, -2) @ added).float().view(batch, chunks, groups, state, per_group, head_dim)
     whole = torch.exp(log_decay[..., -1])[:, :, :, None, :, None]
     start = x.new_zeros(added[:, 0].shape, dtype=torch.float32) if ssm is None else _grouped(ssm, groups)
@@ -88,21 +84,58 @@ def scan_chunked(
     carried = torch.stack(starts, dim=1).view(batch, chunks, groups, state, per_group * head_dim)
 
     from_start = (c @ carried.to(c.dtype)).view(batch, chunks, groups, chunk_size, per_group, head_dim)
-    from_start = from_start * torch.exp(log_decay).to(x.dtype).transpose(-1, -2)[..., None]
-    y = y.permute(0, 1, 4, 2, 3, 5) + from_start.transpose(2, 3) + x * d.to(x.dtype).view(groups, per_group, 1)
+    y = _scan_outputs(y, from_start, log_decay, x, d.view(groups, per_group, 1))
     y = y.reshape(batch, chunks * chunk_size, heads, head_dim)[:, :length]
     return y, start.transpose(2, 3).reshape(batch, heads, state, head_dim)
 
 
-def _side_by_side(x: Tensor) -> Tensor:
-    """[batch, chunks, groups, per_group, chunk, head_dim] to [batch, chunks, groups, chunk, per_group * head_dim]."""
-    return x.transpose(3, 4).flatten(4)
+def _scan_inputs(x: Tensor, dt: Tensor, log_decay: Tensor) -> tuple[Tensor, Tensor]:
+    """What each token adds within its chunk, dt * x, and what of it is left at the chunk's end.
+
+    x [batch, chunks, chunk, groups, per_group, head_dim]; the first is [batch, chunks, groups, per_group, chunk,
+    head_dim], the second has the heads of a group side by side: [batch, chunks, groups, chunk, per_group * head_dim].
+    """
+    dtx = (x * dt[..., None]).to(x.dtype).permute(0, 1, 3, 4, 2, 5)
+    to_end = torch.exp(log_decay[..., -1:] - log_decay).to(x.dtype)
+    return dtx, (dtx * to_end[..., None]).transpose(3, 4).flatten(4)
+
+
+def _decayed(scores: Tensor, log_decay: Tensor, causal: Tensor) -> Tensor:
+    """C B^T [batch, chunks, groups, chunk, chunk] of a group, decayed for each of its heads; 0 for later tokens."""
+    between = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, -torch.inf)
+    return scores[:, :, :, None] * torch.exp(between).to(scores.dtype)
+
+
+def _scan_outputs(y: Tensor, from_start: Tensor, log_decay: Tensor, x: Tensor, d: Tensor) -> Tensor:
+    """The chunk's own part y, what the state at its start gives, and D x: [batch, chunks, chunk, groups, …] like x."""
+    from_start = from_start * torch.exp(log_decay).to(x.dtype).transpose(-1, -2)[..., None]
+    return y.permute(0, 1, 4, 2, 3, 5) + from_start.transpose(2, 3) + x * d.to(x.dtype)
 
 
 def _grouped(ssm: Tensor, groups: int) -> Tensor:
     """[batch, heads, state, head_dim] to [batch, groups, state, per_group, head_dim]."""
     batch, heads, state, head_dim = ssm.shape
     return ssm.view(batch, groups, heads // groups, state, head_dim).transpose(2, 3)
+
+
+def gated_group_norm(y: Tensor, gate: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor:
+    """RMSNorm of y * silu(gate) over groups of the last dimension, in float32; the dtype of gate."""
+    gated = (y.float() * F.silu(gate.float())).unflatten(-1, (groups, -1))
+    normed = gated * torch.rsqrt(gated.square().mean(-1, keepdim=True) + eps)
+    return (normed.flatten(-2) * weight).to(gate.dtype)
+
+
+def causal_conv_silu(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """SiLU of the depthwise convolution of padded [batch, kernel - 1 + T, dim] with weight [dim, 1, kernel].
+
+    As shifted sums, which is faster on CPUs; returns [batch, T, dim].
+    """
+    taps = weight.squeeze(1).t().contiguous().to(padded.dtype)
+    length = padded.shape[1] + 1 - taps.shape[0]
+    out = padded[:, :length] * taps[0]
+    for k in range(1, taps.shape[0]):
+        out = torch.addcmul(out, padded[:, k : k + length], taps[k])
+    return F.silu(out if bias is None else out + bias.to(padded.dtype))
 
 
 class GatedGroupNorm(nn.Module):
@@ -116,9 +149,7 @@ class GatedGroupNorm(nn.Module):
 
     def forward(self, y: Tensor, gate: Tensor) -> Tensor:
         """Gate and norm y [..., dim] by gate [..., dim], in float32; return the dtype of gate."""
-        gated = (y.float() * F.silu(gate.float())).unflatten(-1, (self.groups, -1))
-        normed = gated * torch.rsqrt(gated.square().mean(-1, keepdim=True) + self.eps)
-        return (normed.flatten(-2) * self.weight).to(gate.dtype)
+        return gated_group_norm(y, gate, self.weight, self.groups, self.eps)
 
 
 class Mamba2(nn.Module):
@@ -149,7 +180,7 @@ class Mamba2(nn.Module):
 
         past = conv_input.new_zeros(batch, cfg.conv_kernel - 1, cfg.conv_dim) if state is None else state.conv
         conv_input = torch.cat((past, conv_input), dim=1)
-        xbc = F.silu(self._causal_conv(conv_input, length))
+        xbc = causal_conv_silu(conv_input, self.conv1d.weight, self.conv1d.bias)
         group_states = cfg.n_groups * cfg.ssm_state_size
         x, b, c = xbc.split([cfg.d_inner, group_states, group_states], dim=-1)
 
@@ -166,11 +197,3 @@ class Mamba2(nn.Module):
             y, ssm = scan_recurrent(x, dt, a, b, c, self.D.float(), ssm)
         y = self.norm(y.flatten(-2), gate)
         return self.out_proj(y), MambaState(conv_input[:, length:], ssm)
-
-    def _causal_conv(self, padded: Tensor, length: int) -> Tensor:
-        """Depthwise convolution of padded [batch, kernel - 1 + T, conv_dim] to [batch, T, conv_dim]: shifted sums."""
-        taps = self.conv1d.weight.squeeze(1).t().contiguous().to(padded.dtype)
-        out = padded[:, :length] * taps[0]
-        for k in range(1, len(taps)):
-            out = torch.addcmul(out, padded[:, k : k + length], taps[k])
-        return out if self.conv1d.bias is None else out + self.conv1d.bias.to(padded.dtype)

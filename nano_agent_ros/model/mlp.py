@@ -9,6 +9,17 @@ from torch import Tensor, nn
 from .config import NemotronHConfig
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last dimension, in float32; shape and dtype of x."""
+    x32 = x.float()
+    return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """max(x, 0) squared."""
+    return F.relu(x).square()
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last dimension, in float32; the result has the dtype of x."""
 
@@ -19,8 +30,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normed x, same shape and dtype."""
-        x32 = x.float()
-        return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class SquaredReLUMLP(nn.Module):
@@ -33,4 +43,4 @@ class SquaredReLUMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [batch, T, hidden] to the same shape."""
-        return self.down_proj(F.relu(self.up_proj(x)).square())
+        return self.down_proj(squared_relu(self.up_proj(x)))

@@ -57,10 +57,14 @@ class Int4Weight(nn.Module):
 
 def int8_activations(x: Tensor) -> Tensor:
     """Round x [..., cols] to 127 steps of the largest magnitude of its group of 64; straight-through gradient."""
-    groups = x.detach().float().unflatten(-1, (-1, GROUP))
-    scale = groups.abs().amax(-1, keepdim=True).div_(127.0).clamp_(min=1e-12)
-    rounded = (groups / scale).round_().mul_(scale).view_as(x).to(x.dtype)
-    return x + (rounded - x.detach())
+    return x + _int8_error(x.detach())
+
+
+def _int8_error(x: Tensor) -> Tensor:
+    """What rounding to INT8 in groups of 64 changes of x [..., cols]."""
+    groups = x.float().unflatten(-1, (-1, GROUP))
+    scale = (groups.abs().amax(-1, keepdim=True) / 127.0).clamp(min=1e-12)
+    return (torch.round(groups / scale) * scale).flatten(-2).to(x.dtype) - x
 
 
 def begin(network: nn.Module, activations: bool = True) -> list[Int4Weight]:

@@ -165,7 +165,8 @@ def test_a_run_learns_resumes_and_ends_on_an_artifact_that_answers_alike(tmp_pat
     common = [
         str(shard), "--valid", str(tmp_path / "valid.npz"), "--model", str(tmp_path / "none"),
         "--config", str(tmp_path / "config.json"),
-        "--out", str(tmp_path / "run"), "--batch-tokens", "400", "--report-every", "10", "--save-every", "0", "--no-compile",
+        "--out", str(tmp_path / "run"), "--batch-tokens", "400", "--report-every", "10", "--save-every", "0",
+        "--no-compile",
     ]  # fmt: skip
     run_trainer(monkeypatch, *common, "--steps", "40", "--qat-from", "0.7")
     run_trainer(monkeypatch, *common, "--steps", "60", "--qat-from", "0.7", "--resume")

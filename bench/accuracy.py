@@ -23,7 +23,7 @@ from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 
 FOLDER = Path(__file__).resolve().parents[1] / "eval"
-MEASURING = ("phrasings", "sites", "heldout", "multi_turn", "heard", "negative", "outside", "strangers_test")
+MEASURING = ("phrasings", "sites", "heldout", "multi_turn", "heard", "negative", "outside", "strangers_test", "people")
 
 
 def rate(value: Mapping[str, Any]) -> str:

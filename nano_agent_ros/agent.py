@@ -255,7 +255,7 @@ class Agent:
                 actions = tuple(checked(call, self.skills, seen, words, earlier) for call in calls)
                 actions = tuple(self._handles.action(a, self.skills[a.skill]) for a in actions)
             said, decoded = reply.text, reply.tokens
-            if kind == "answer" and (true := plain(truthful(spoken, known), REPLY_TEXT)) != spoken:
+            if kind == "answer" and (true := plain(truthful(spoken, known, self.site.name_of), REPLY_TEXT)) != spoken:
                 spoken, said = true, self._dialect.write([Call("answer", {"text": true})])
             if any(a.confidence < self.min_confidence and a.risk != "none" for a in actions):
                 kind, spoken, actions = "clarify", UNSURE, ()

@@ -29,6 +29,11 @@ STRONG = (
     "hit the brakes", "slam the brakes", "slam on the brakes", "step on the brakes", "put on the brakes",
     "kill the motors", "kill the engine", "kill the power", "cut the motors", "cut the engine", "cut the power",
     "turn off the robot", "switch off the robot", "turn off the motors", "switch off the motors", "thats far enough",
+    "brake hard", "brakes on", "apply brakes", "apply the brakes", "put the brakes on", "jam on the brakes",
+    "crash stop", "panic stop", "protective stop", "immediate stop", "kill the drive", "cut the drive",
+    "cut your motors", "shut off the motors", "shut the motors down", "arrest your motion", "get stopped",
+    "come to a standstill", "come to a complete stop", "bring it to a dead stop", "bring yourself to a stop",
+    "bring yourself to a halt", "quit driving", "quit rolling",
 )  # fmt: skip
 """Phrases that stop alone, repeated, or with a warning behind them."""
 
@@ -37,7 +42,10 @@ WEAK = (
     "shut down",
     "shut it down", "shut it off", "turn it off", "switch it off", "power off", "make a stop", "no further",
     "not another inch", "not one more step", "no move", "not move", "do stop", "make stop", "the emergency stop",
-    "the stop button", "stop button",
+    "the stop button", "stop button", "motors off", "hit the anchors", "no closer", "not any closer", "not any further",
+    "not another step", "not an inch further", "not another centimetre", "not one more centimetre",
+    "dont you dare move", "dont come nearer", "dont come any closer", "dont come any further", "dont go any further",
+    "dont go another inch", "dont take another step",
 )  # fmt: skip
 """Phrases that stop only if the whole utterance is made of stop phrases: "whoa, that's a big box" is talk, "abort, go
 to dock two" a change of plan, "turn it off at the wall" for somebody else."""
@@ -60,6 +68,8 @@ TAILS = (
     "whatever youre doing", "another inch", "an inch", "a muscle", "any further", "the robot", "that robot",
     "this robot", "the machine", "the motors", "your motors", "the wheels", "yourself", "that thing", "this thing",
     "the thing", "the damn thing", "all movement", "all motion", "operation", "all operations", "my foot", "my hand",
+    "motion", "turning", "pushing", "spinning", "reversing", "backing up", "going forward", "altogether",
+    "on the spot", "on a dime", "where you stand", "short",
     "right", "right out", "right north", "right not", "right enough", "writing out", "riding off", "lighting out",
 )  # fmt: skip
 """What may follow a stop phrase and belongs to it; the last are "right now" as Whisper tiny hears it."""
@@ -68,7 +78,7 @@ FILLERS = (
     "please", "hey", "hi", "ok", "okay", "no", "nope", "oh", "ah", "aah", "ow", "ouch", "uh", "um", "er", "erm", "hmm",
     "well", "now", "just", "so", "right", "quick", "quickly", "thanks", "yo", "ey", "sorry", "yes", "yeah", "wait",
     "everybody", "everyone", "somebody", "someone", "anybody", "help", "danger", "emergency", "shit", "jesus", "st",
-    "s", "must", "you",
+    "s", "must", "you", "kindly", "pls", "whoa",
 )  # fmt: skip
 LEADS = (
     "can you", "could you", "will you", "would you", "can you just", "you need to", "you have to", "you must",
@@ -77,7 +87,8 @@ LEADS = (
     "we need to", "make it", "will somebody", "can somebody", "can anybody", "would somebody", "oh my god", "oh god",
     "oh shit", "thank you", "thats enough", "for gods sake", "for the love of god", "damn it", "god damn it",
     "watch out", "look out", "careful", "be careful", "hold on", "press the", "hit the", "push the", "activate",
-    "initiate", "execute", "please to", "do a", "no go", "youre hurting me",
+    "initiate", "execute", "please to", "do a", "no go", "youre hurting me", "youd better", "i must ask you to",
+    "trigger the", "for heavens sake", "for goodness sake",
 )  # fmt: skip
 WARNINGS = (
     "there is", "there are", "theres", "you", "youre", "youll", "your", "youve", "watch out", "look out", "careful",

@@ -420,6 +420,7 @@ def test_one_acknowledgement_releases_agent_and_executor(bench):
     executor, agent = bench.nodes[-1]._executor, add_agent(bench)
     bench.publish("stop", Empty(), qos.COMMAND)
     wait_for(lambda: executor.gate.stopped and agent._thinking.dialogue.stopped, "the stop of both")
+    wait_for(agent._robot._acknowledge.service_is_ready, "the executor's service")
     wait_for(lambda: bench.call(Trigger, "acknowledge_stop", Trigger.Request()).success, "acknowledgement")
     wait_for(lambda: not executor.gate.stopped, "the release of the executor")
     assert not agent._thinking.dialogue.stopped

@@ -122,7 +122,7 @@ def test_names_of_the_sites_drawn_are_mostly_their_own():
     assert len(set(names)) > 0.6 * len(names)
 
 
-@pytest.mark.parametrize("name", ["strangers_dev", "strangers_test", "outside", "people"])
+@pytest.mark.parametrize("name", ["strangers_dev", "strangers_test", "outside"])
 def test_hardly_any_sentence_of_the_hand_written_files_is_a_phrasing_of_the_banks(name, entries):
     """A few short ones anybody would say ("go to X and look for Y") are in both; more would have been copied."""
     said = set()
@@ -135,4 +135,4 @@ def test_hardly_any_sentence_of_the_hand_written_files_is_a_phrasing_of_the_bank
             shapes[re.compile(banks.normalise(banks.SLOT.sub(" qq ", text)).replace("qq", ".{2,30}"))] = literal
     words = {sentence: set(sentence.split()) for sentence in said}
     same = {s for shape, literal in shapes.items() for s in said if words[s].issuperset(literal) and shape.fullmatch(s)}
-    assert len(same) < 0.08 * len(said)
+    assert len(same) < 0.05 * len(said)

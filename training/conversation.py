@@ -18,7 +18,7 @@ from training.world import World, fact_order
 if TYPE_CHECKING:
     from training.generate import Generator
 
-KIND_WEIGHTS = {"act": 0.53, "answer": 0.1, "clarify": 0.085, "refuse": 0.09, "ignore": 0.205}
+KIND_WEIGHTS = {"act": 0.54, "answer": 0.105, "clarify": 0.085, "refuse": 0.09, "ignore": 0.195}
 # An answer that tells what is not known fits only where that fact was not told before.
 UNTOLD = {
     "battery": "battery", "charge": "battery", "where i am": "location", "my location": "location",

@@ -18,9 +18,9 @@ BUSY = 10.0
 """SHARE while transcriptions take so long."""
 
 
-OPEN = ("it", "that", "this", "all", "everything", "going", "moving", "driving", "rolling")
-"""Words after "stop" that another may follow which changes it: "stop that conveyor", "stop it, Maria", "stop going
-there"."""
+OPEN = ("it", "that", "this", "all", "everything", "going", "moving", "driving", "rolling", "yo", "you")
+"""Words after "stop" that another may follow, or that may be the beginning of another, which changes it: "stop that
+conveyor", "stop it, Maria", "stop going there", "hold your task"."""
 
 
 class Agreement:

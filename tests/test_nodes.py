@@ -418,7 +418,9 @@ def test_a_stop_reaches_the_robot_without_the_agent(bench):
 def test_one_acknowledgement_releases_agent_and_executor(bench):
     add_robot(bench)
     executor, agent = bench.nodes[-1]._executor, add_agent(bench)
-    bench.publish("stop", Empty(), qos.COMMAND)
+    # Told to the agent alone: a stop by topic goes two ways to the executor, and the second may come after the release.
+    wait_for(lambda: agent._out.heard, "the executor to listen")
+    assert bench.call(Ask, "ask", Ask.Request(text="stop")).success
     wait_for(lambda: executor.gate.stopped and agent._thinking.dialogue.stopped, "the stop of both")
     wait_for(agent._robot._acknowledge.service_is_ready, "the executor's service")
     wait_for(lambda: bench.call(Trigger, "acknowledge_stop", Trigger.Request()).success, "acknowledgement")

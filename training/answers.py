@@ -27,6 +27,11 @@ OTHER = (
     "fine, {x}", "well, {x} then", "oh right, {x}", "{x}, sorry", "let's say {x}", "I should have said {x}",
     "all right, {x}",
 )  # fmt: skip
+# Before the whole command again, with another name or number.
+ANEW = (
+    "then ", "okay, ", "all right, then ", "fine, ", "in that case ", "well then, ", "okay then, ", "right, then ",
+    "hm, then ", "oh. ", "okay, so ", "ah, right. ", "good, then ", "sorry. ", "I see. ", "then please ", "",
+)  # fmt: skip
 
 
 def naming(rng: random.Random, split: str, slot: Slot, bound: Bound, head: str) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from training import sayings
-from training.slots import Binding, CannotBind, Segment
-from training.words import asides, heard, misheard, values
+from training.slots import Segment
+from training.words import asides, heard, misheard, read, values
 
 OPENERS = (
     "okay", "ok", "so", "well", "right", "alright", "alright then", "now", "uh", "um", "er", "okay so", "right then",
@@ -47,11 +47,6 @@ POLITE_AFTER = (
     "mate", "sir", "pal", "buddy", "my friend", "over", "love", "unit", "there's a good robot", "if you would",
 )  # fmt: skip
 FILLERS = ("uh", "um", "er", "you know", "like", "erm", "hmm", "let's see", "what's it called")
-CORRECTIONS = (
-    ", no, ", ", no wait, ", ", sorry, ", ", i mean ", ", wait, no, ", ", sorry, i mean ", ", uh no, ",
-    ", actually no, ",    ", no sorry, ", ", correction, ", ", or rather ", ", make that ",
-    ", no not there, ", ", scratch that, ", " no ",
-)  # fmt: skip
 CONTRACTIONS = (
     ("i'm", "i am"), ("it's", "it is"), ("there's", "there is"), ("don't", "do not"), ("can't", "cannot"),
     ("let's", "let us"), ("you're", "you are"), ("i'd", "i would"), ("what's", "what is"), ("where's", "where is"),
@@ -97,30 +92,6 @@ def draw_style(rng: random.Random) -> Style:
     return STYLES[0] if x < 0.45 else STYLES[1] if x < 0.75 else STYLES[2]
 
 
-def correct(segments: list[Segment], binding: Binding, rng: random.Random) -> list[Segment]:
-    """Say something wrong first and put it right: "dock two, no, dock three". Unchanged where nothing fits."""
-    places = [i for i, s in enumerate(segments) if s.slot and s.tag in "nv" and s.slot[0] not in ("objects", "defect")]
-    if not places:
-        return segments
-    i = rng.choice(places)
-    segment = segments[i]
-    assert segment.slot is not None
-    before = set(binding.used)
-    try:
-        wrong = binding.another(segment.slot)
-    except CannotBind:
-        return segments
-    finally:
-        binding.used.clear()
-        binding.used.update(before)
-    if not wrong:
-        return segments
-    if segment.text.startswith("the "):
-        wrong = f"the {wrong}"
-    inserted = [Segment(wrong, segment.tag), Segment(rng.choice(CORRECTIONS))]
-    return [*segments[:i], *inserted, *segments[i:]]
-
-
 def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: str) -> str:
     """The utterance as one line of text."""
     parts = list(segments)
@@ -131,9 +102,9 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
     if addressed and kind in ("act", "refuse", "clarify") and "please" not in first and len(text) < 90:
         if IMPERATIVE.match(first) and rng.random() < 0.14:
             parts.insert(0, Segment(f"{rng.choice(POLITE_BEFORE)} "))
-        elif not text.endswith("?") and rng.random() < 0.13:
+        elif not text.endswith("?") and not _ends_in_message(parts) and rng.random() < 0.13:
             comma = ", " if rng.random() < 0.5 else " "
-            parts.append(Segment(f"{comma}{rng.choice(POLITE_AFTER)}"))
+            parts.append(Segment(f"{comma}{_wide('afters', POLITE_AFTER, rng)}"))
     if kind == "act" and len(text) > 8 and rng.random() < 0.07:
         parts = _with_aside(parts, rng)
     if kind in ("act", "refuse") and rng.random() < 0.035:
@@ -144,9 +115,9 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
     if rng.random() < style.fillers:
         parts = _fill(parts, rng)
     if rng.random() < 0.16 and not _OPENED.match(first):
-        parts.insert(0, Segment(f"{rng.choice(OPENERS)}{rng.choice((', ', ' '))}"))
+        parts.insert(0, Segment(f"{_wide('openers', OPENERS, rng)}{_pause(rng)}"))
     if addressed and "robot" not in first and rng.random() < 0.1:
-        parts.insert(0, Segment(f"{rng.choice(WAKES)}{rng.choice((', ', ' '))}"))
+        parts.insert(0, Segment(f"{_wide('wakes', WAKES, rng)}{_pause(rng)}"))
     if rng.random() < 0.12:
         parts = [replace(s, text=_vary(s.text, rng)) if s.tag in "tv" else s for s in parts]
     if rng.random() < style.noise * 6:
@@ -154,6 +125,16 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
     if style.noise and rng.random() < style.heard:
         parts = mishear_as_once(parts, rng)
     return _write("".join(s.text for s in parts), rng, style)
+
+
+def _wide(name: str, common: Sequence[str], rng: random.Random) -> str:
+    """One that is common, or one of the many of words/openers.yaml."""
+    return rng.choice(common) if rng.random() < 0.5 else str(rng.choice(read("openers")[name]))
+
+
+def _pause(rng: random.Random) -> str:
+    """What is written where a speaker pauses a little."""
+    return rng.choices((", ", " ", ". ", "! "), (40, 40, 14, 6))[0]
 
 
 def mishear_as_once(parts: list[Segment], rng: random.Random) -> list[Segment]:
@@ -177,13 +158,17 @@ def mishear_as_once(parts: list[Segment], rng: random.Random) -> list[Segment]:
     return [*parts[:i], replace(parts[i], text=" ".join(pieces)), *parts[i + 1 :]]
 
 
+def _ends_in_message(parts: Sequence[Segment]) -> bool:
+    return bool(parts) and parts[-1].slot is not None and parts[-1].slot[0] == "message"
+
+
 def _with_aside(parts: list[Segment], rng: random.Random) -> list[Segment]:
     """Something said before or after that changes nothing, so that a command need not be the whole sentence."""
     where = rng.choice(("before", "after"))
     aside = rng.choice(asides()[where])
     if rng.random() < 0.65:
         aside = sayings.lead_in(rng) if where == "before" else sayings.reason(rng)
-    if any(s.tag == "c" and s.slot and s.slot[0] == "message" for s in parts) and where == "after":
+    if where == "after" and _ends_in_message(parts):
         return parts  # it would be part of the message
     join = rng.choice((", ", ", ", ". ", " "))
     return [Segment(aside + join), *parts] if where == "before" else [*parts, Segment(join + aside)]
@@ -204,8 +189,8 @@ def _with_clause(parts: list[Segment], rng: random.Random) -> list[Segment]:
 
 def _by_radio(parts: list[Segment], rng: random.Random) -> list[Segment]:
     """The command in a radio message that is meant for the robot."""
-    before, _, after = rng.choice(RADIO).replace("{base}", rng.choice(BASES)).partition("{do}")
-    if after and any(s.tag == "c" and s.slot and s.slot[0] == "message" for s in parts):
+    before, _, after = _wide("radio", RADIO, rng).replace("{base}", rng.choice(BASES)).partition("{do}")
+    if after and _ends_in_message(parts):
         return parts  # it would be part of the message
     return [s for s in (Segment(before), *parts, Segment(after)) if s.text]
 

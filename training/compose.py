@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nano_agent_ros.skills import Skills
-from training import answers, chains, joins, overheard
-from training.augment import Style, correct
+from training import answers, chains, joins, overheard, repairs
+from training.augment import Style
 from training.banks import SLOT, Entry, Plan, TurnEntry, held_out, slots
 from training.sites import RandomSite
 from training.slots import Binding, CannotBind, Limits, Segment, Slot, wants_countable
@@ -102,6 +102,7 @@ class Library:
         self.chain_starts: dict[str, list[Single]] = {skill: [] for skill in chains.STARTS}
         self.with_slot: dict[str, list[Single]] = {"location": [], "object": [], "person": []}
         self.numeric: list[Single] = []
+        self.by_entry: dict[str, list[Single]] = {}
         self.dialogues: list[tuple[Entry, tuple[tuple[str, ...], ...]]] = []
         self.limits: dict[str, Mapping[Slot, Limits]] = {}
         for entry in entries:
@@ -137,6 +138,7 @@ class Library:
         if single.turn.facts:
             return
         inside = slots(single.phrasing)
+        self.by_entry.setdefault(single.entry.where, []).append(single)
         kinds = {k for k, _ in inside}
         one_call = len(plan.calls) == 1
         words = len(single.phrasing.split())
@@ -192,17 +194,40 @@ class Composer:
     def turn(self, turn: TurnEntry, phrasing: str, binding: Binding) -> Said:
         """One turn of an entry with the entry's binding; raises CannotBind."""
         facts = {k: value for k, v in turn.facts if (value := binding.fact_value(k, v)) != ""}
-        segments = binding.utter(phrasing)
+        segments = self._quoted(binding.utter(phrasing), turn.plan)
         puts_down = any(name == "place" for name, _ in turn.plan.calls) and _LETS_GO.search(phrasing)
         if puts_down and any(b.entity and b.entity.cart for b in binding.bound.values()):
             raise CannotBind("thing that is put down")  # to let go of a cart is to uncouple it
         takes_off = any(name == "pick" for name, _ in turn.plan.calls) and " off {location" in phrasing
         if takes_off and any(b.entity and b.entity.vehicle for b in binding.bound.values()):
             raise CannotBind("place that is no vehicle")  # to take things off a truck is to unload it
-        if turn.plan.kind == "act" and self.rng.random() < 0.05:
-            segments = correct(segments, binding, self.rng)
+        if turn.plan.kind == "act" and self.rng.random() < 0.08:
+            segments = repairs.repair(segments, binding, self.rng)
         calls, text = calls_of(turn.plan, binding), binding.name_text(turn.plan.text)
         return Said(segments, turn.plan.kind, calls, text, facts, (phrasing,))
+
+    def _quoted(self, segments: list[Segment], plan: Plan) -> list[Segment]:
+        """The segments with what the plan copies word for word set apart, so that it is said as it is copied."""
+        for name, arguments in plan.calls:
+            texts = {a.name for a in self.bank.skills[name].arguments if a.type == "text"}
+            for key, value in arguments:
+                if key in texts and not slots(value):
+                    segments = [piece for s in segments for piece in _set_apart(s, value)]
+        return segments
+
+    def twice(self, single: Single) -> Said:
+        """One command in the words of two phrasings of its entry; raises CannotBind."""
+        needed = {s for _, arguments in single.turn.plan.calls for _, value in arguments for s in slots(value)}
+        skills = {name for name, _ in single.turn.plan.calls}
+        others = [o for o in self.bank.by_entry.get(single.entry.where, ()) if o.phrasing != single.phrasing]
+        same = [o for o in others if set(slots(o.phrasing)) >= needed and len(o.phrasing) < 60]
+        if not same or skills & repairs.SAID_TWICE_MOVES_TWICE or len(single.phrasing) > 60:
+            raise CannotBind("command that can be said twice")
+        other = self.rng.choice(same)
+        binding = self.binding(single.entry, [single.phrasing, other.phrasing])
+        segments = repairs.twice(binding.utter(single.phrasing), binding.utter(other.phrasing), self.rng)
+        calls = calls_of(single.turn.plan, binding)
+        return Said(segments, "act", calls, phrasings=(single.phrasing, other.phrasing))
 
     def composed(self) -> Said:
         """Two to five commands in one breath; raises CannotBind."""
@@ -291,7 +316,8 @@ class Composer:
         segments = binding.utter(single.phrasing)
         name = entity.names[0]
         text = f"{name[0].upper()}{name[1:]} is a no-go zone."
-        return Said(segments, "refuse", text=text, phrasings=(single.phrasing,))
+        after = self._put_right(single, binding, slot) if slot[1] not in binding.countable else None
+        return Said(segments, "refuse", text=text, phrasings=(single.phrasing,), after=after)
 
     def beyond_limits(self) -> Said:
         """A command with a number that the skill does not allow: refused; raises CannotBind."""
@@ -345,17 +371,19 @@ class Composer:
             return None
         binding.bind_entity(slot, self.rng.choice(open_ones))
         phrasing = answers.naming(self.rng, self.bank.split, slot, binding.get(slot), head)
-        return Said(
-            binding.utter(phrasing), "act", calls_of(single.turn.plan, binding), phrasings=(single.phrasing,)
-        )
+        return Said(binding.utter(phrasing), "act", calls_of(single.turn.plan, binding), phrasings=(single.phrasing,))
 
     def _put_right(self, single: Single, binding: Binding, slot: Slot) -> Said | None:
-        """Another name or number instead of the one that is refused; with it the command is whole."""
+        """Another name or number instead of the one that is refused; with it, or said anew, the command is whole."""
         if PRONOUN.search(single.phrasing) or single.turn.facts:
             return None
         del binding.bound[slot]
         try:
-            segments = binding.utter(answers.instead(self.rng, self.bank.split, slot))
+            segments, x = binding.utter(answers.instead(self.rng, self.bank.split, slot)), self.rng.random()
+            if x < 0.2:
+                segments = [*segments, Segment(self.rng.choice(repairs.AHEAD)), *binding.utter(single.phrasing)]
+            elif x < 0.4:
+                segments = [Segment(self.rng.choice(answers.ANEW)), *binding.utter(single.phrasing)]
             return Said(segments, "act", calls_of(single.turn.plan, binding), phrasings=(single.phrasing,))
         except CannotBind:
             return None
@@ -365,6 +393,20 @@ class Composer:
         if not pool:
             raise CannotBind(kind)
         return self.rng.choice(pool)
+
+
+def _set_apart(segment: Segment, text: str) -> list[Segment]:
+    """The segment in pieces, of which one is the text if it holds it."""
+    at = segment.text.lower().find(text.lower()) if segment.tag == "t" else -1
+    if at < 0:
+        return [segment]
+    end = at + len(text)
+    pieces = (
+        (segment.text[:at], "t", None),
+        (segment.text[at:end], "c", ("message", "")),
+        (segment.text[end:], "t", None),
+    )
+    return [Segment(*piece) for piece in pieces if piece[0]]
 
 
 # What a question or an answer of the robot speaks about; it must have the skill.

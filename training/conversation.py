@@ -135,8 +135,11 @@ class Conversation:
             single = rng.choice(pool)
             if rng.random() < 0.3:  # what is optional is the harder part
                 single = max(single, rng.choice(pool), key=lambda one: len(one.turn.plan.calls[0][1]))
-            binding = self.composer.binding(single.entry, [single.phrasing])
-            said = self._with_memory(single, binding)
+            if rng.random() < 0.03 and not single.turn.facts:
+                said = self.composer.twice(single)
+            else:
+                binding = self.composer.binding(single.entry, [single.phrasing])
+                said = self._with_memory(single, binding)
         if missing_skill(said.calls, self.available):
             raise CannotBind("skill")
         return said
@@ -198,7 +201,7 @@ class Conversation:
             self._add(one, self._facts(one) if i == 0 else self._ordered(one.facts))
 
     def _followed(self) -> None:
-        """A command and one or two turns that put it right or ask for the same again."""
+        """A command, and a turn that puts it right, asks for the same again or is one of its kind with names anew."""
         rng = self.rng
         name = rng.choices(self.g.act_names, self.g.act_weights)[0]
         single = rng.choice(self.bank.by_skill[name])
@@ -208,7 +211,10 @@ class Conversation:
         said = self.composer.turn(single.turn, single.phrasing, binding)
         facts = self._facts(said)
         self._understand(said, facts)
-        after = followups.follow_up(rng, self.g.split, single, binding, said)
+        if rng.random() < 0.2:
+            after = followups.afresh(self.composer, rng.choice(self.bank.by_skill[name]))
+        else:
+            after = followups.follow_up(rng, self.g.split, single, binding, said)
         self._add(said, facts)
         self._add(after, {})
 

@@ -7,7 +7,7 @@ from functools import cache
 
 from training import chains
 from training.banks import SLOT, held_out
-from training.compose import Composer, Said, Single, calls_of
+from training.compose import HERE, PRONOUN, Composer, Said, Single, calls_of
 from training.slots import Binding, CannotBind, Segment, Slot
 from training.words import read
 
@@ -58,6 +58,15 @@ def follow_up(rng: random.Random, split: str, single: Single, binding: Binding, 
         raise CannotBind("another value")
     changed = {**arguments, argument: binding.get(other).plan}
     return Said(segments, "act", [(name, changed)], phrasings=(text,))
+
+
+def afresh(composer: Composer, single: Single) -> Said:
+    """A command of the same skill with names of its own, which takes nothing from the one before; raises CannotBind."""
+    if single.turn.facts or PRONOUN.search(single.phrasing) or HERE.search(single.phrasing):
+        raise CannotBind("command that stands alone")
+    said = composer.single(single)
+    said.segments.insert(0, Segment(composer.rng.choice(texts(composer.bank.split)["openings"])))
+    return said
 
 
 def _slot(rng: random.Random, single: Single, kinds: tuple[str, ...]) -> tuple[str, Slot]:

@@ -30,6 +30,13 @@ TRAIN: Forms = (
     ("{who}! {do}!", 2, True), ("{who} {do}", 2, True), ("{who}, are you free, {do}", 1, True),
     ("{who}, once you're done, {do}", 1, True), ("{who}, first {do}", 1, True), ("right {who}, {do}", 1, True),
     ("sorry {who}, could you {do}", 1, True), ("{who}, will you {do} or shall I", 1, True),
+    ("{who} mate {do}", 1, False), ("{who} {do} will you", 1, True), ("{who} {do} when you get a sec", 1, True),
+    ("oh {who}, {do}", 1, False), ("{who} love, {do}", 0.7, True), ("{who}! {do}, please!", 1, True),
+    ("{who} {do} and be quick about it", 1, True),
+    ("{who} here, I'm going to {do}, over", 0.7, True), ("{who}, you {do}, and I'll do the rest", 1, True),
+    ("{who} you lazy so and so, {do}", 0.5, True), ("tell you what {who}, {do}", 1, True),
+    ("listen {who}, {do}", 1, False),
+    ("morning {who}, could you {do}", 1, True), ("{who}, when you've had your tea, {do}", 0.7, True),
     ("{who} wants to {do}", 1, True), ("shall we {do}, {who}", 1, True), ("let {who} {do}", 1, True),
     ("hey siri, {do}", 0.7, True), ("the trainee has to learn how to {do}", 1, True),
 )  # fmt: skip

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.weights import USER
+
 PREFIX_WEIGHT_BELOW = 0.05  # tokens of a leading run with less weight than this are the prefix
 OPEN_AT_START, OPEN_BY = 0.06, 0.2  # curriculum: the share of (short) units to begin with, and when all take part
 
@@ -47,8 +49,10 @@ class Unit:
         return prefix + sum(float(b.weights[:, first:].sum()) for b in self.blocks)
 
 
-def read_units(paths: list[Path], rows: int = 16, tokens_per_unit: int = 2048) -> list[Unit]:
+def read_units(paths: list[Path], rows: int = 16, tokens_per_unit: int = 2048, reading: float = 1.0) -> list[Unit]:
     """Read shards and group them: at most `rows` conversations on a prefix, else `tokens_per_unit` in a batch.
+
+    `reading` multiplies the weights of what is read (prompts and people's words), not those of replies.
 
     Raises ValueError, naming the file, for a shard that is not one.
     """
@@ -57,6 +61,8 @@ def read_units(paths: list[Path], rows: int = 16, tokens_per_unit: int = 2048) -
         for tokens, weights in _conversations(path):
             above = np.flatnonzero(weights >= PREFIX_WEIGHT_BELOW)
             prefix = int(above[0]) if len(above) else 0
+            weights[:prefix] *= reading
+            weights[weights == np.float32(np.float16(USER))] *= reading
             shared[tokens[:prefix].tobytes()].append((tokens, weights, prefix))
     units, alone = [], []
     for members in shared.values():

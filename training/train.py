@@ -283,6 +283,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--other-data", action="store_true", help="with --resume: the shards or --rows have changed")
     parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a step, prefixes included")
     parser.add_argument("--rows", type=int, default=16, help="conversations that share one pass over a prefix")
+    parser.add_argument(
+        "--reading",
+        type=float,
+        default=1.0,
+        help="how much what is read counts, of the shards' weights; 0: replies only",
+    )
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak of AdamW")
     parser.add_argument("--muon-lr", type=float, default=0.006, help="peak of Muon")
@@ -313,7 +319,7 @@ def main() -> None:
     paths = [p for p in paths if args.valid is None or p.resolve() != args.valid.resolve()]
     if not paths:
         sys.exit(f"{args.data}: no .npz shards; write them with python -m training.encode")
-    units = read_units(paths, args.rows)
+    units = read_units(paths, args.rows, reading=args.reading)
     valid = read_units([args.valid], args.rows) if args.valid else []
     config = _config(args)
     run = Run(args, config, units)

@@ -7,7 +7,7 @@ import numpy as np
 from nano_agent_ros.prompt import Tokenizer
 
 PREFIX, USER = 0.04, 0.2  # reading: names lead to ids, talk has its words
-FORCED, NAME_END, VALUE_END, DECISION, VALUE, SKILL = 0.05, 0.2, 0.5, 1.0, 2.0, 4.0
+FORCED, NAME_END, VALUE_END, DECISION, VALUE, SKILL = 0.05, 0.25, 0.5, 1.0, 2.0, 4.0
 
 
 class ReplyWeights:

@@ -78,6 +78,7 @@ def plural(noun: str) -> str:
     return noun + "s"
 
 
+@cache
 def read(name: str) -> Any:
     """One YAML file of this folder."""
     return yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))

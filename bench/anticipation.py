@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     without: list[Turn] = []
     for counts, way in ((False, NOTHING), *((True, way) for way in WAYS)):
         say(f"anticipated: {way}" if counts else "warming up")
-        agent = Agent(model, skills, site, min_confidence=0.0)  # one that has learnt no replies to guess from
+        # One that has learnt no replies to guess from.
+        agent = Agent(model, skills, site, min_confidence=0.0, max_overheard=1.0)
         turns, ahead_s = converse(agent, talk, way, forced)
         if not counts:
             continue

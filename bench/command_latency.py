@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     talk, model, forced = open_model(options)
     engine: Any = model.engine
-    agent = Agent(model, Skills.load(default_skills()), Site.load("warehouse"), min_confidence=0.0)
+    agent = Agent(model, Skills.load(default_skills()), Site.load("warehouse"), min_confidence=0.0, max_overheard=1.0)
     turns = converse(agent, talk, forced)
     config = {
         "model": options.model.name, "threads": engine.threads, "turns": options.turns, "forced": options.forced,

@@ -34,12 +34,24 @@ from nano_agent_ros.skills.handles import Handles
 from nano_agent_ros.state import PrefixCache, identity
 from nano_agent_ros.turn import Clock, Turn
 
-__all__ = ["CALLED_OFF", "MIN_CONFIDENCE", "UNSURE", "Agent", "AgentError", "Model", "Turn"]
+__all__ = [
+    "CALLED_OFF",
+    "MAX_OVERHEARD",
+    "MIN_CONFIDENCE",
+    "OVERHEARD",
+    "UNSURE",
+    "Agent",
+    "AgentError",
+    "Model",
+    "Turn",
+]
 
 AgentError = NanoAgentError
 REMEMBERED = 16  # utterances and replies in which a name may have been spoken
 MIN_CONFIDENCE = 0.5  # of an action with a risk: below it, it is more often wrong than right
+MAX_OVERHEARD = 0.05  # probability that nobody spoke to the robot, of a plan that is carried out all the same
 UNSURE = "I'm not sure I understood. Please say it another way."
+OVERHEARD = "Did you mean me? Please say 'robot' first."
 CALLED_OFF = "That was called off."
 
 
@@ -60,11 +72,13 @@ class Agent:
         guess: int | None = None,
         cache: PrefixCache | None = None,
         keep_cut_turns: bool = False,
+        max_overheard: float = MAX_OVERHEARD,
     ) -> None:
         """Prefill the prompt of this configuration; raises ConfigError if the model's template cannot stream.
 
         A plan with an action that has a risk and of which the model is less sure than `min_confidence` (0 to 1: how
-        often such an action is right, see decode/confidence.py) becomes a question. `thinking` is how many tokens the
+        often such an action is right, see decode/confidence.py) becomes a question; so does one where the model held
+        it for likelier than `max_overheard` that the words were not for the robot. `thinking` is how many tokens the
         model may think before it replies, 0 for none; only some models can. `guess` is how many tokens an engine step
         may hold with guesses of what comes (0: none; None: as many as are seen to pay); the replies are the same.
         `cache` keeps the state after the prompt for the next start. With `keep_cut_turns` a turn that is called off
@@ -72,6 +86,7 @@ class Agent:
         """
         self.skills, self.site = skills, site
         self.min_confidence, self._confidence = min_confidence, model.confidence
+        self.max_overheard = max_overheard
         self.keep_cut_turns = keep_cut_turns
         self.engine = model.engine
         tokenizer = model.tokenizer
@@ -106,11 +121,14 @@ class Agent:
         pin: str | None = None,
         huge_pages: bool | None = None,
         keep_cut_turns: bool = False,
+        max_overheard: float = MAX_OVERHEARD,
     ) -> Agent:
         """Open everything from files; raises a NanoAgentError that names what is wrong."""
         loaded_skills, loaded_site = Skills.load(skills or default_skills()), Site.load(site)
         loaded = Model.open(model, engine, threads, pin, huge_pages)
-        return Agent(loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache, keep_cut_turns)
+        return Agent(
+            loaded, loaded_skills, loaded_site, min_confidence, thinking, guess, cache, keep_cut_turns, max_overheard
+        )
 
     def reset(self) -> None:
         """Forget the conversation: back to the state after the system prompt."""
@@ -241,6 +259,7 @@ class Agent:
         actions: tuple[Action, ...] = ()
         counts = {"prompt": len(prompt), "anticipated": begun.anticipated, "steps": 0, "guessed": 0, "thought": 0}
         decoded: tuple[int, ...] = ()
+        overheard = 0.0
         self._guesser.begin(words, prompt)
         try:
             narrower = self._verbatim(words)
@@ -248,7 +267,7 @@ class Agent:
             clock.lap("decode")
             counts |= {"steps": reply.steps, "guessed": reply.guessed}
             counts["thought"] = reply.thought.tokens if reply.thought else 0
-            kind, spoken = _kind(reply)
+            (kind, spoken), overheard = _kind(reply), reply.ignored
             if kind == "act":
                 calls = [replace(call, confidence=self._confidence(call.confidence)) for call in reply.calls]
                 seen = self._handles.site
@@ -257,9 +276,9 @@ class Agent:
             said, decoded = reply.text, reply.tokens
             if kind == "answer" and (true := plain(truthful(spoken, known, self.site.name_of), REPLY_TEXT)) != spoken:
                 spoken, said = true, self._dialect.write([Call("answer", {"text": true})])
-            if any(a.confidence < self.min_confidence and a.risk != "none" for a in actions):
-                kind, spoken, actions = "clarify", UNSURE, ()
-                said = self._dialect.write([Call("clarify", {"text": UNSURE})])
+            if question := self._doubt(actions, overheard):
+                kind, spoken, actions = "clarify", question, ()
+                said = self._dialect.write([Call("clarify", {"text": question})])
         except (DecodeError, DialectError, GroundingError) as error:
             kind, actions = "refuse", ()
             spoken = str(error) if isinstance(error, GroundingError) else "I didn't understand that."
@@ -276,7 +295,14 @@ class Agent:
         clock.lap("ground")
         counts["reply"] = len(canonical)
         fed = (*kept, *canonical)
-        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, fed), after
+        return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, fed, overheard), after
+
+    def _doubt(self, actions: Sequence[Action], overheard: float) -> str:
+        """What is asked instead of acting; empty if nothing speaks against the actions. What can do no harm is done."""
+        risky = [a for a in actions if a.risk != "none"]
+        if risky and overheard > self.max_overheard:
+            return OVERHEARD
+        return UNSURE if any(a.confidence < self.min_confidence for a in risky) else ""
 
     def _verbatim(self, words: str) -> Callable[[str], str | None] | None:
         """The robot passes on what it was told, word for word: the grammar for a reply that comes to a text argument.

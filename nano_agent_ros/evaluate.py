@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nano_agent_ros.agent import MIN_CONFIDENCE, Agent, Model, Turn
+from nano_agent_ros.agent import MAX_OVERHEARD, MIN_CONFIDENCE, Agent, Model, Turn
 from nano_agent_ros.errors import ConfigError
 from nano_agent_ros.skills import Action, Site, Skills
 from nano_agent_ros.skills.quantities import to_si
@@ -140,6 +140,7 @@ def run(
     min_confidence: float = MIN_CONFIDENCE,
     thinking: int = 0,
     guess: int | None = None,
+    max_overheard: float = MAX_OVERHEARD,
 ) -> Iterator[Scored]:
     """Run conversations through fresh agents, one per site and skill set; `tick(turns)` reports progress.
 
@@ -147,7 +148,7 @@ def run(
     """
     for conversation in conversations:
         chosen = skills if conversation.skills is None else skills.subset(conversation.skills)
-        agent = Agent(model, chosen, conversation.site, min_confidence, thinking, guess)
+        agent = Agent(model, chosen, conversation.site, min_confidence, thinking, guess, max_overheard=max_overheard)
         for index, expected in enumerate(conversation.turns):
             turn = agent.hear(expected.say, expected.facts)
             yield Scored(conversation.id, index, expected, turn, is_right(expected, turn))

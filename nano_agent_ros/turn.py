@@ -16,7 +16,8 @@ class Turn:
     `reply` is what to say ("" for nothing); `timings` are seconds by stage (prompt, prefill, decode, ground, total);
     `tokens` counts the tokens of prompt, reply and thought, those of the prompt (and what every reply begins with)
     that had been anticipated, the engine steps of the reply, and right guesses in it. `fed` is what the turn added to
-    the state: token ids, none if the conversation is as before.
+    the state: token ids, none if the conversation is as before. `overheard` is how likely (0 to 1) the model held it
+    that the words were not for the robot.
     """
 
     turn: int
@@ -27,6 +28,7 @@ class Turn:
     timings: Mapping[str, float]
     tokens: Mapping[str, int]
     fed: tuple[int, ...] = ()
+    overheard: float = 0.0
 
 
 class Clock:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nano_agent_ros.agent import Agent, Model
+from nano_agent_ros.agent import OVERHEARD, Agent, Model
 from nano_agent_ros.decode import write_reply
 from nano_agent_ros.engine.base import EngineError
 from nano_agent_ros.errors import ConfigError, NanoAgentError
@@ -168,3 +168,13 @@ def test_a_plan_that_the_model_is_unsure_of_becomes_a_question():
     assert sure.kind == "act" and sure.actions[0].confidence < 1.0
     assert asked.kind == "clarify" and not asked.actions and "not sure" in asked.reply
     assert strict.hear("stop").kind == "act"  # never a question
+
+
+def test_a_plan_that_may_not_be_meant_for_the_robot_becomes_a_question():
+    plain = fresh().hear("go to dock 3")
+    wary = Agent(MODEL, SKILLS, Site.load("warehouse"), max_overheard=0.0)
+    asked = wary.hear("go to dock 3")
+    assert plain.kind == "act" and 0.0 < plain.overheard < 0.05
+    assert asked.kind == "clarify" and not asked.actions and asked.reply == OVERHEARD
+    assert wary.hear("stop").kind == "act"  # never a question
+    assert fresh().hear("did you watch the game last night, maria").overheard > 0.5

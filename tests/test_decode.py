@@ -102,3 +102,20 @@ def test_confidence_is_that_of_the_call_whose_tokens_were_chosen():
 def test_text_outside_the_dialect_is_no_reply(text):
     with pytest.raises(DialectError):
         parse_reply(text)
+
+
+@pytest.mark.parametrize(("towards", "low", "high"), [(0.0, 0.0, 0.05), (8.9, 0.45, 0.5), (18.0, 0.95, 1.0)])
+def test_a_reply_tells_how_likely_the_words_would_have_been_ignored(towards, low, high):
+    class Torn(Script):
+        """It wants to drive, and with other strength to ignore."""
+
+        def logits(self):
+            out = super().logits()
+            if len(self.fed) == len(DECODER.start):
+                out[TOKENIZER.encode("ignore")[0]] = towards
+            return out
+
+    engine = Torn(write_reply([Call("navigate_to", {"location": "dock_3"})]))
+    reply = DECODER.decode(engine, None, engine.extend(None, list(DECODER.start)))
+    assert low <= reply.ignored <= high
+    assert (reply.calls[0].name == "ignore") == (towards > 9.0)

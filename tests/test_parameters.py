@@ -79,6 +79,7 @@ def test_the_agent_and_the_executor_go_on_with_other_limits(bench, tmp_path):
         assert change(agent, name, value) == ""
     assert change(agent, "on_new_utterance", "interrupt") == "" and thinking._interrupt
     assert (thinking._max_waiting, thinking.dialogue.confirm_timeout_s) == (1, 5.0)
+    assert change(agent, "max_plan_overheard", 0.2) == "" and thinking.dialogue.agent.max_overheard == 0.2
     assert thinking.dialogue.agent.min_confidence == 0.9
 
     def near() -> bool:

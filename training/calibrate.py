@@ -114,7 +114,7 @@ def observe(model: Model, files: Sequence[Path], site: str = "warehouse") -> lis
         conversations = evaluate.read(path, skills, Site.load(site))
         total = sum(len(c.turns) for c in conversations)
         with tqdm(total=total, unit=" turns", desc=path.name, mininterval=2) as bar:
-            scored += evaluate.run(conversations, model, skills, bar.update, min_confidence=0.0)
+            scored += evaluate.run(conversations, model, skills, bar.update, min_confidence=0.0, max_overheard=1.0)
     return scored
 
 

@@ -44,7 +44,8 @@ class Interrupted(Exception):
 class Reply:
     """A decoded reply: its calls (each with the probability of its chosen tokens), text, tokens with eos.
 
-    `steps` counts engine calls, those of `thought` included; `guessed` of the tokens were right guesses.
+    `steps` counts engine calls, those of `thought` included; `guessed` of the tokens were right guesses. `ignored` is
+    the probability (0 to 1) of the tokens with which the model would have ignored the words instead.
     """
 
     calls: tuple[Call, ...]
@@ -53,6 +54,7 @@ class Reply:
     steps: int
     guessed: int = 0
     thought: Thought | None = None
+    ignored: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Decoder:
         if not thinking:
             self.start = tuple(self._force(matcher))
         self._start = matcher
+        self._ignore = dialect.write([Call("ignore", {})])
         self._thinker = Thinker(tokenizer, self._vocab, vocab_size, thinking) if thinking else None
         self._mask = llguidance.numpy.allocate_token_bitmask(1, vocab_size)
 
@@ -163,7 +166,7 @@ class Decoder:
         text = whole.strip("\n")
         calls = self._calls(text, len(whole) - len(whole.lstrip("\n")), run)
         steps = run.steps + (thought.steps if thought else 0)
-        return Reply(calls, text, tuple(run.tokens), steps, run.guessed, thought)
+        return Reply(calls, text, tuple(run.tokens), steps, run.guessed, thought, run.ignored)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a reply's tokens so far, as its dialect reads it."""
@@ -173,7 +176,7 @@ class Decoder:
         """The tokens of the next step that need no guess: what is forced; else the one chosen and what it forces."""
         step = self._force(run.matcher)
         if not step:
-            token, probability = self._choose(run.matcher, logits)
+            token, probability = self._choose(run, logits)
             run.chosen.append((len(run.tokens), probability))
             self._consume(run.matcher, [token])
             step = [token] if token == self._eos_id else [token, *self._force(run.matcher)]
@@ -214,7 +217,7 @@ class Decoder:
         right = saved = 0
         for (token, forced), logits in zip(draft, rows, strict=False):
             if not forced:
-                choice, probability = self._choose(run.matcher, logits)
+                choice, probability = self._choose(run, logits)
                 if choice != token:
                     break
                 run.chosen.append((len(run.tokens), probability))
@@ -251,15 +254,29 @@ class Decoder:
         if len(run.tokens) > MAX_REPLY_TOKENS:
             raise DecodeError(f"the reply did not end within {MAX_REPLY_TOKENS} tokens")
 
-    def _choose(self, matcher: llguidance.LLMatcher, logits: np.ndarray) -> tuple[int, float]:
+    def _choose(self, run: _Run, logits: np.ndarray) -> tuple[int, float]:
         """The most likely token that the grammar allows, and its probability among those allowed."""
-        llguidance.numpy.fill_next_token_bitmask(matcher, self._mask, 0)
+        llguidance.numpy.fill_next_token_bitmask(run.matcher, self._mask, 0)
         allowed = np.flatnonzero(np.unpackbits(self._mask[0].view(np.uint8), bitorder="little")[: logits.size])
         if not allowed.size:
-            raise DecodeError(f"the grammar allows no token: {matcher.get_error()}")
+            raise DecodeError(f"the grammar allows no token: {run.matcher.get_error()}")
         scores = logits[allowed].astype(np.float64)
         best = int(np.argmax(scores))
-        return int(allowed[best]), float(1.0 / np.exp(scores - scores[best]).sum())
+        odds = np.exp(scores - scores[best])
+        if run.ignorable:
+            self._note_ignored(run, allowed, odds / odds.sum())
+        return int(allowed[best]), float(1.0 / odds.sum())
+
+    def _note_ignored(self, run: _Run, allowed: np.ndarray, probabilities: np.ndarray) -> None:
+        """Take account of the next token's part in how likely the words would have been ignored."""
+        text = self.text(run.tokens)
+        run.ignorable = self._ignore.startswith(text)
+        if run.ignorable:
+            rest = self._ignore[len(text) :]
+            pieces = [self._tokenizer.decode([int(token)]) for token in allowed]
+            if not text:  # there may be line breaks before a reply
+                pieces = [piece.lstrip("\n") for piece in pieces]
+            run.ignored *= float(probabilities[[rest.startswith(piece) for piece in pieces]].sum())
 
     def _calls(self, text: str, offset: int, run: _Run) -> tuple[Call, ...]:
         """The calls with their probabilities; the text begins `offset` characters into that of the tokens."""
@@ -284,3 +301,5 @@ class _Run:
     steps: int = 0
     guessed: int = 0
     ended: bool = False
+    ignored: float = 1.0  # probability of the tokens with which the words would be ignored
+    ignorable: bool = True  # whether the reply so far is how that begins

@@ -88,6 +88,7 @@ class AgentNode(ManagedNode):
                 min_confidence=values["min_plan_confidence"],
                 cache=PrefixCache() if values["keep_state"] else None,
                 keep_cut_turns=values["keep_cut_turns"],
+                max_overheard=values["max_plan_overheard"],
             )
         except Exception as error:
             self._out.show(AgentState.ERROR, error=str(error))
@@ -125,6 +126,7 @@ class AgentNode(ManagedNode):
             thinking.retune(values["max_transcript_age_s"], values["max_waiting"], interrupts(values))
             thinking.dialogue.confirm_timeout_s = values["confirm_timeout_s"]
             thinking.dialogue.agent.min_confidence = values["min_plan_confidence"]
+            thinking.dialogue.agent.max_overheard = values["max_plan_overheard"]
             thinking.note(lambda book: setattr(book, "near_m", values["near_m"]))
 
     def start(self) -> None:

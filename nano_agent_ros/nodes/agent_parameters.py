@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nano_agent_ros.agent import MIN_CONFIDENCE
+from nano_agent_ros.agent import MAX_OVERHEARD, MIN_CONFIDENCE
 from nano_agent_ros.nodes import address_link
 from nano_agent_ros.nodes.facts import FACTS
 from nano_agent_ros.nodes.parameters import Live, Parameter
@@ -23,6 +23,7 @@ PARAMETERS = (
     *address_link.NAMES,
     Live("max_transcript_age_s", 10.0, "Words that ended longer ago are refused, in seconds", 0.1, 3600.0),
     Live("min_plan_confidence", MIN_CONFIDENCE, "A plan that the model is less sure of is asked about", 0.0, 1.0),
+    Live("max_plan_overheard", MAX_OVERHEARD, "A plan more likely not meant for the robot is asked about", 0.0, 1.0),
     Live("min_confidence", 0.35, "Below this confidence the person is asked to say it again", 0.0, 1.0),
     Live("confirm_timeout_s", 20.0, "How long a plan waits for a yes, in seconds", 1.0, 600.0),
     Live("release_by_voice", True, "Whether 'resume' ends a stop, besides the service acknowledge_stop"),

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from nano_agent_ros.agent import MIN_CONFIDENCE, Agent
+from nano_agent_ros.agent import MAX_OVERHEARD, MIN_CONFIDENCE, Agent
 from nano_agent_ros.recording import replay
 from nano_agent_ros.recording.mcap_files import LogError, read
 
@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="as the agent's parameter of that name (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-plan-overheard",
+        type=float,
+        default=MAX_OVERHEARD,
+        metavar="P",
+        help="as the agent's parameter of that name (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             args.guess,
             pin=args.pin,
             huge_pages=args.huge_pages,
+            max_overheard=args.max_plan_overheard,
         )
     if any(turn.configuration != agent.identity for turn in turns):
         print("model, engine, skills or site are not those of the log: tokens are not compared", file=sys.stderr)

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.harness import Row, add_out, report
 from nano_agent_ros.agent import MAX_OVERHEARD, MIN_CONFIDENCE, Model
 from nano_agent_ros.evaluate import Scored, is_right
+from nano_agent_ros.safety import CALMING
 from training.calibrate import Bin, calibration_error, observe, pairs, reliability
 
 THRESHOLDS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -25,10 +26,10 @@ BOUNDS = (0.02, 0.05, 0.1, 0.2)
 
 def passes(one: Scored, threshold: float, bound: float = 1.0) -> bool:
     """Whether a turn's actions pass: none with a risk is less sure than the threshold, or overheard likelier than the
-    bound."""
-    risky = [a for a in one.got.actions if a.risk != "none"]
-    sure = all(a.confidence >= threshold for a in risky) and (not risky or one.got.overheard <= bound)
-    return one.got.kind == "act" and sure
+    bound (those that halt pass)."""
+    sure = all(a.confidence >= threshold or a.risk == "none" for a in one.got.actions)
+    meant = one.got.overheard <= bound or all(a.skill in CALMING for a in one.got.actions)
+    return one.got.kind == "act" and sure and meant
 
 
 def threshold_rows(scored: Sequence[Scored], threshold: float, bound: float = 1.0) -> list[Row]:

@@ -29,6 +29,7 @@ from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.model_folder import Model
 from nano_agent_ros.prompt import PromptBuilder, PromptError, clean
 from nano_agent_ros.resources import default_skills
+from nano_agent_ros.safety import CALMING
 from nano_agent_ros.skills import Action, Call, GroundingError, Site, Skills, checked
 from nano_agent_ros.skills.handles import Handles
 from nano_agent_ros.state import PrefixCache, identity
@@ -298,11 +299,10 @@ class Agent:
         return Turn(self.turns, words, kind, actions, spoken, clock.done(), counts, fed, overheard), after
 
     def _doubt(self, actions: Sequence[Action], overheard: float) -> str:
-        """What is asked instead of acting; empty if nothing speaks against the actions. What can do no harm is done."""
-        risky = [a for a in actions if a.risk != "none"]
-        if risky and overheard > self.max_overheard:
+        """What is asked instead of acting; empty if nothing speaks against the actions. Whatever halts is done."""
+        if overheard > self.max_overheard and any(a.skill not in CALMING for a in actions):
             return OVERHEARD
-        return UNSURE if any(a.confidence < self.min_confidence for a in risky) else ""
+        return UNSURE if any(a.confidence < self.min_confidence and a.risk != "none" for a in actions) else ""
 
     def _verbatim(self, words: str) -> Callable[[str], str | None] | None:
         """The robot passes on what it was told, word for word: the grammar for a reply that comes to a text argument.

@@ -13,11 +13,10 @@ from nano_agent_ros.agent import CALLED_OFF, Agent, Turn
 from nano_agent_ros.nodes.assent import is_no, is_yes
 from nano_agent_ros.nodes.facts import doing
 from nano_agent_ros.nodes.step import Step
+from nano_agent_ros.safety import CALMING
 from nano_agent_ros.skills import Action
 
 STOPPED = "I am stopped. Say 'resume' to let me move again."
-CALMING = ("stop", "cancel", "pause")
-"""Skills that a stopped robot still accepts."""
 
 
 class Kind(IntEnum):

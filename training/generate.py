@@ -37,6 +37,7 @@ class Mix:
 
     only: str = ""  # "", dialogues or ignore
     any_skills: bool = False  # each robot has some of the skills, in any order
+    clean: bool = False  # no words are misheard
     turns: tuple[int, ...] = (4, 5, 6, 7, 8, 8, 9, 10, 11, 12)  # how many a conversation aims at
 
 
@@ -66,7 +67,8 @@ class Generator:
         for problem in problems:
             print(f"left out: {problem}", file=sys.stderr)
         self.bank = Library(entries, split, self.skills)
-        self.split, self.sites, self.misheard, self.mix = split, sites, misheard, mix
+        self.split, self.sites, self.mix = split, sites, mix
+        self.misheard = misheard and not mix.clean
         self.names = list(self.skills.skills)
         acts = self.bank.by_skill
         self.act_names = [n for n in self.names if n in acts]
@@ -131,10 +133,12 @@ def main() -> int:
     parser.add_argument("--per-site", type=int, default=1, help="conversations on one site, which share its prompt")
     parser.add_argument("--only", choices=("dialogues", "ignore"), default="", help="only turns of this kind")
     parser.add_argument("--any-skills", action="store_true", help="every robot has other skills, in another order")
+    parser.add_argument("--clean", action="store_true", help="no words misheard, as people type")
     parser.add_argument("--turns", type=int, help="turns of a conversation (default 4 to 12)")
     parser.add_argument("--compact", action="store_true", help="leave out what only training reads")
     options = parser.parse_args()
-    mix = Mix(options.only, options.any_skills, (options.turns,) if options.turns else ALL.turns)
+    turns = (options.turns,) if options.turns else ALL.turns
+    mix = Mix(options.only, options.any_skills, options.clean, turns)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     made = conversations(
         options.count, options.seed, options.split, options.sites,

@@ -52,7 +52,7 @@ REMEMBERED = 16  # utterances and replies in which a name may have been spoken
 MIN_CONFIDENCE = 0.5  # of an action with a risk: below it, it is more often wrong than right
 MAX_OVERHEARD = 0.05  # probability that nobody spoke to the robot, of a plan that is carried out all the same
 UNSURE = "I'm not sure I understood. Please say it another way."
-OVERHEARD = "Did you mean me? Please say 'robot' first."
+OVERHEARD = "Did you mean me? Please say my name first."
 CALLED_OFF = "That was called off."
 
 

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from nano_agent_ros.engine.load import open_engine
-from nano_agent_ros.model.checkpoint import load_checkpoint
+from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from nano_agent_ros.model.config import NemotronHConfig
 from nano_agent_ros.model.network import NemotronH, initialise
 from nano_agent_ros.quantize import qat
 from nano_agent_ros.quantize.convert import convert
 from nano_agent_ros.quantize.int4 import QuantizeError, dequantize_rows, fake_quantize, quantize_rows
 from training import train
+from training.average import average
 from training.optim import orthogonalised
 from training.shards import OPEN_AT_START, Order, read_units
+from training.weights import NAME_END, PREFIX, SKILL, USER, VALUE
 
 CONFIG = {
     "model_type": "nemotron_h", "hybrid_override_pattern": "M-*", "vocab_size": 64, "hidden_size": 64,
@@ -44,9 +46,7 @@ def write_shard(path, sites: int, per_site: int, seed: int) -> None:
             tokens += row
             weights += loss
             offsets.append(len(tokens))
-    np.savez(
-        path, tokens=np.array(tokens, np.uint16), weights=np.array(weights, np.float16), offsets=np.array(offsets)
-    )
+    np.savez(path, tokens=np.array(tokens, np.uint16), weights=np.array(weights, np.float16), offsets=np.array(offsets))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,34 @@ def test_a_shared_prefix_gives_the_loss_and_gradient_of_whole_conversations(shar
     parameters = list(network.parameters())
     for a, b in zip(torch.autograd.grad(total, parameters), torch.autograd.grad(apart, parameters), strict=True):
         torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4)
+
+
+def test_only_replies_count_where_reading_does_not(tmp_path):
+    path = tmp_path / "shard.npz"
+    tokens, words = np.arange(8, 20, dtype=np.uint16), [PREFIX] * 4 + [USER] * 5
+    loss = np.array([*words, NAME_END, SKILL, VALUE], np.float16)
+    np.savez(path, tokens=np.tile(tokens, 2), weights=np.tile(loss, 2), offsets=np.array([0, 12, 24]))
+    for reading in (1.0, 0.5, 0.0):
+        (unit,) = read_units([path], reading=reading)
+        read = np.concatenate([unit.prefix.weights[0], unit.blocks[0].weights[0, :5]])
+        np.testing.assert_allclose(read, reading * loss[:9].astype(np.float32))
+        np.testing.assert_allclose(unit.blocks[0].weights[:, 5:], [loss[9:], loss[9:]])
+
+
+def test_an_average_is_the_weighted_mean_of_every_tensor(tmp_path):
+    networks = [small_network(seed) for seed in (1, 2)]
+    for i, network in enumerate(networks):
+        save_checkpoint(network, tmp_path / str(i))
+    mean = average([tmp_path / "0", tmp_path / "1"], [1.0, 3.0]).state_dict()
+    for name, tensor in mean.items():
+        first, second = (network.state_dict()[name] for network in networks)
+        torch.testing.assert_close(tensor, 0.25 * first + 0.75 * second)
+    other = NemotronH(NemotronHConfig.from_dict({**CONFIG, "intermediate_size": 128}))
+    save_checkpoint(other, tmp_path / "other")
+    with pytest.raises(ValueError, match="other is another network"):
+        average([tmp_path / "0", tmp_path / "other"], [1.0, 1.0])
+    with pytest.raises(ValueError, match="not all 0"):
+        average([tmp_path / "0"], [0.0])
 
 
 def test_short_conversations_come_first_and_all_take_part_in_the_end():

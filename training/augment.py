@@ -102,7 +102,7 @@ def speak(segments: Sequence[Segment], rng: random.Random, style: Style, kind: s
     if addressed and kind in ("act", "refuse", "clarify") and "please" not in first and len(text) < 90:
         if IMPERATIVE.match(first) and rng.random() < 0.14:
             parts.insert(0, Segment(f"{rng.choice(POLITE_BEFORE)} "))
-        elif not text.endswith("?") and not _ends_in_message(parts) and rng.random() < 0.13:
+        elif not text.endswith("?") and not _holds_message(parts) and rng.random() < 0.13:
             comma = ", " if rng.random() < 0.5 else " "
             parts.append(Segment(f"{comma}{_wide('afters', POLITE_AFTER, rng)}"))
     if kind == "act" and len(text) > 8 and rng.random() < 0.07:
@@ -158,8 +158,8 @@ def mishear_as_once(parts: list[Segment], rng: random.Random) -> list[Segment]:
     return [*parts[:i], replace(parts[i], text=" ".join(pieces)), *parts[i + 1 :]]
 
 
-def _ends_in_message(parts: Sequence[Segment]) -> bool:
-    return bool(parts) and parts[-1].slot is not None and parts[-1].slot[0] == "message"
+def _holds_message(parts: Sequence[Segment]) -> bool:
+    return any(s.slot is not None and s.slot[0] == "message" for s in parts)
 
 
 def _with_aside(parts: list[Segment], rng: random.Random) -> list[Segment]:
@@ -168,7 +168,7 @@ def _with_aside(parts: list[Segment], rng: random.Random) -> list[Segment]:
     aside = rng.choice(asides()[where])
     if rng.random() < 0.65:
         aside = sayings.lead_in(rng) if where == "before" else sayings.reason(rng)
-    if where == "after" and _ends_in_message(parts):
+    if where == "after" and _holds_message(parts):
         return parts  # it would be part of the message
     join = rng.choice((", ", ", ", ". ", " "))
     return [Segment(aside + join), *parts] if where == "before" else [*parts, Segment(join + aside)]
@@ -190,7 +190,7 @@ def _with_clause(parts: list[Segment], rng: random.Random) -> list[Segment]:
 def _by_radio(parts: list[Segment], rng: random.Random) -> list[Segment]:
     """The command in a radio message that is meant for the robot."""
     before, _, after = _wide("radio", RADIO, rng).replace("{base}", rng.choice(BASES)).partition("{do}")
-    if after and _ends_in_message(parts):
+    if after and _holds_message(parts):
         return parts  # it would be part of the message
     return [s for s in (Segment(before), *parts, Segment(after)) if s.text]
 

@@ -225,9 +225,9 @@ class Composer:
             raise CannotBind("command that can be said twice")
         other = self.rng.choice(same)
         binding = self.binding(single.entry, [single.phrasing, other.phrasing])
-        segments = repairs.twice(binding.utter(single.phrasing), binding.utter(other.phrasing), self.rng)
-        calls = calls_of(single.turn.plan, binding)
-        return Said(segments, "act", calls, phrasings=(single.phrasing, other.phrasing))
+        first, again = self.single(single, binding), self.single(other, binding)
+        segments = repairs.twice(first.segments, again.segments, self.rng)
+        return Said(segments, "act", first.calls, phrasings=(single.phrasing, other.phrasing))
 
     def composed(self) -> Said:
         """Two to five commands in one breath; raises CannotBind."""

@@ -7,6 +7,7 @@ import numpy as np
 from nano_agent_ros.prompt import Tokenizer
 
 PREFIX, USER = 0.04, 0.2  # reading: names lead to ids, talk has its words
+# training.shards tells what is read by its weight: no token of a reply may have that of USER.
 FORCED, NAME_END, VALUE_END, DECISION, VALUE, SKILL = 0.05, 0.25, 0.5, 1.0, 2.0, 4.0
 
 

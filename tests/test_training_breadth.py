@@ -122,8 +122,10 @@ def test_names_of_the_sites_drawn_are_mostly_their_own():
     assert len(set(names)) > 0.6 * len(names)
 
 
-@pytest.mark.parametrize("name", ["strangers_dev", "strangers_test", "outside"])
-def test_hardly_any_sentence_of_the_hand_written_files_is_a_phrasing_of_the_banks(name, entries):
+@pytest.mark.parametrize(
+    ("name", "most"), [("strangers_dev", 0.05), ("strangers_test", 0.05), ("outside", 0.05), ("people", 0.08)]
+)
+def test_hardly_any_sentence_of_the_hand_written_files_is_a_phrasing_of_the_banks(name, most, entries):
     """A few short ones anybody would say ("go to X and look for Y") are in both; more would have been copied."""
     said = set()
     for line in (EVAL / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
@@ -135,4 +137,4 @@ def test_hardly_any_sentence_of_the_hand_written_files_is_a_phrasing_of_the_bank
             shapes[re.compile(banks.normalise(banks.SLOT.sub(" qq ", text)).replace("qq", ".{2,30}"))] = literal
     words = {sentence: set(sentence.split()) for sentence in said}
     same = {s for shape, literal in shapes.items() for s in said if words[s].issuperset(literal) and shape.fullmatch(s)}
-    assert len(same) < 0.05 * len(said)
+    assert len(same) < most * len(said)

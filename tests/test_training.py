@@ -21,6 +21,7 @@ from training.average import average
 from training.optim import orthogonalised
 from training.shards import OPEN_AT_START, Order, read_units
 from training.weights import NAME_END, PREFIX, SKILL, USER, VALUE
+from training.widen import widened
 
 CONFIG = {
     "model_type": "nemotron_h", "hybrid_override_pattern": "M-*", "vocab_size": 64, "hidden_size": 64,
@@ -121,6 +122,25 @@ def test_an_average_is_the_weighted_mean_of_every_tensor(tmp_path):
         average([tmp_path / "0", tmp_path / "other"], [1.0, 1.0])
     with pytest.raises(ValueError, match="not all 0"):
         average([tmp_path / "0"], [0.0])
+
+
+def test_a_wider_network_computes_the_same_and_can_learn():
+    network = small_network()
+    wider = widened(network, 192)
+    assert wider.config.intermediate_size == 192
+    tokens = torch.arange(3, 40)[None]
+    expected = network.logits(network(tokens)[0])
+    logits = wider.logits(wider(tokens)[0])
+    torch.testing.assert_close(logits, expected)
+    logits.square().sum().backward()
+    for name, parameter in wider.named_parameters():
+        if name.endswith("down_proj.weight"):
+            assert (parameter[:, 64:] == 0).all() and (parameter.grad[:, 64:] != 0).any()
+        if name.endswith("up_proj.weight"):
+            old, new = parameter[:64].std(), parameter[64:].std()
+            assert 0.8 < new / old < 1.25
+    with pytest.raises(ValueError, match="more than 32"):
+        widened(network, 32)
 
 
 def test_short_conversations_come_first_and_all_take_part_in_the_end():

@@ -1,0 +1,67 @@
+"""Widen the MLPs of a checkpoint without changing what it computes, so that training goes on with more room.
+
+    python -m training.widen models/warehouse-float WIDER --intermediate-size 1536
+
+The new units read at random, as loudly as the old ones, and write nothing yet: their columns of down_proj are zero
+(Chen et al. 2016, Net2Net). Give the folder to training.train as --init, with --config of the wider network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from nano_agent_ros.errors import NanoAgentError
+from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
+from nano_agent_ros.model.network import NemotronH
+from training.train import TOKENIZER_FILES
+
+
+def widened(network: NemotronH, intermediate_size: int, seed: int = 0) -> NemotronH:
+    """A float32 network that computes the same with MLPs of `intermediate_size`; ValueError if they have more."""
+    old = network.config.intermediate_size
+    if intermediate_size < old:
+        raise ValueError(f"the MLPs have {old} units already, more than {intermediate_size}")
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: tensor.float() for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        if name.endswith("up_proj.weight"):
+            rms = tensor.square().mean().sqrt()
+            more = rms * torch.randn(intermediate_size - old, tensor.shape[1], generator=generator)
+            state[name] = torch.cat((tensor, more))
+        elif name.endswith("up_proj.bias"):
+            state[name] = torch.cat((tensor, tensor.new_zeros(intermediate_size - old)))
+        elif name.endswith("down_proj.weight"):
+            state[name] = torch.cat((tensor, tensor.new_zeros(tensor.shape[0], intermediate_size - old)), dim=1)
+    wider = NemotronH(replace(network.config, intermediate_size=intermediate_size))
+    wider.load_state_dict(state)
+    return wider.eval()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path, help="folder of the wider network")
+    parser.add_argument("--intermediate-size", type=int, required=True, help="a multiple of 64, for INT4")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.intermediate_size % 64:
+        parser.error("--intermediate-size must be a multiple of 64: INT4 groups have that many inputs")
+    try:
+        network = widened(load_checkpoint(args.checkpoint), args.intermediate_size, args.seed)
+    except (ValueError, NanoAgentError) as error:
+        parser.error(str(error))
+    save_checkpoint(network.half(), args.out)
+    for name in TOKENIZER_FILES:
+        if (args.checkpoint / name).exists() and args.checkpoint.resolve() != args.out.resolve():
+            shutil.copyfile(args.checkpoint / name, args.out / name)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

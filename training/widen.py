@@ -3,7 +3,8 @@
     python -m training.widen models/warehouse-float WIDER --intermediate-size 1536
 
 The new units read at random, as loudly as the old ones, and write nothing yet: their columns of down_proj are zero
-(Chen et al. 2016, Net2Net). Give the folder to training.train as --init, with --config of the wider network.
+(after Chen et al. 2016, Net2Net). Go on with `training.train … --init WIDER --config WIDER/config.json`; to average
+with what was widened, widen that as well (the same seed gives the same units).
 """
 
 from __future__ import annotations

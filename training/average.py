@@ -10,7 +10,6 @@ of them on language that none was trained on (Wortsman et al. 2022); training in
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from nano_agent_ros.model.network import NemotronH
-from training.train import TOKENIZER_FILES
+from training.train import copy_tokenizer
 
 
 def average(folders: Sequence[Path], weights: Sequence[float]) -> NemotronH:
@@ -56,9 +55,7 @@ def main() -> None:
     except (ValueError, NanoAgentError) as error:
         parser.error(str(error))
     save_checkpoint(network.half(), args.out)
-    for name in TOKENIZER_FILES:
-        if (folders[-1] / name).exists() and folders[-1].resolve() != args.out.resolve():
-            shutil.copyfile(folders[-1] / name, args.out / name)
+    copy_tokenizer(folders[-1], args.out)
     print(f"wrote {args.out}")
 
 

@@ -22,10 +22,12 @@ TOKENIZER_CONVERSATIONS, VALID_CONVERSATIONS = 6000, 320
 EVAL = Path(__file__).resolve().parents[1] / "eval"
 DEV = (EVAL / "strangers_dev.jsonl", EVAL / "people_dev.jsonl")
 PER_SITE = 8
+Options = tuple[object, ...]
 # One prefix a step: many small steps learn to copy sooner. Later cycles start from what is learnt, at half the rates.
-FIRST = ("--rows", 4, "--batch-tokens", 1, "--qat-from", 2)
-LATER = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 2, "--muon-lr", 0.003, "--lr", 0.0015, "--floor", 0.05)
-FINISH = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 0, "--muon-lr", 0.0003, "--lr", 0.00015)
+FIRST: Options = ("--rows", 4, "--batch-tokens", 1, "--qat-from", 2)
+LATER: Options = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 2, "--muon-lr", 0.003, "--lr", 0.0015)
+LATER += ("--floor", 0.05)
+FINISH: Options = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 0, "--muon-lr", 0.0003, "--lr", 0.00015)
 FINISH += ("--warm-up", 0.1, "--floor", 0.1)
 
 
@@ -50,7 +52,7 @@ def prepare(work: Path, template: Path, vocabulary: int) -> Path:
     if not (model / "chat_template.jinja").exists():
         shutil.copy(template, model / "chat_template.jinja")
     talk, text = work / "tokenizer.jsonl", work / "corpus.txt"
-    options = ("--count", TOKENIZER_CONVERSATIONS, "--seed", TOKENIZER_SEED)
+    options: Options = ("--count", TOKENIZER_CONVERSATIONS, "--seed", TOKENIZER_SEED)
     step("generate", talk, "training.generate", "--out", talk, *options)
     step("corpus", text, "training.encode", talk, text, "--corpus", "--model", model)
     step("tokenizer", model / "tokenizer.json", "training.tokenizer", text, "--out", model, "--vocabulary", vocabulary)
@@ -69,7 +71,7 @@ def write_shards(folder: Path, model: Path, shards: range, count: int, seed: int
     (folder / "train").mkdir(parents=True, exist_ok=True)
     for shard in shards:
         lines, tokens = folder / f"{shard}.jsonl", folder / "train" / f"{shard}.npz"
-        options: tuple[object, ...] = ("--count", count, "--seed", 1000 * seed + shard, "--per-site", PER_SITE)
+        options: Options = ("--count", count, "--seed", 1000 * seed + shard, "--per-site", PER_SITE)
         options += ("--clean",) if shard % 2 == 0 else ()
         step("generate", lines, "training.generate", "--out", lines, *options)
         step("encode", tokens, "training.encode", lines, tokens, "--model", model)
@@ -97,18 +99,18 @@ def weights(args: argparse.Namespace) -> tuple[Path, Path]:
     work = args.work
     model = prepare(work, args.template, args.vocabulary)
     ends: list[Path] = []
-    mean: Path | None = None
-    common = ("--valid", work / "valid.npz", "--model", model, "--config", args.config)
+    rates = FIRST
+    common: Options = ("--valid", work / "valid.npz", "--model", model, "--config", args.config)
     common += () if args.compile else ("--no-compile",)
     for cycle in range(1, args.cycles + 1):
         folder = work / f"cycle-{cycle}"
         shards = range(1 + (cycle - 1) * args.shards, 1 + cycle * args.shards)
         count = max(1, args.conversations // (args.cycles * args.shards))
         write_shards(folder, model, shards, count, args.seed, short=cycle == 1)
-        options = (*common, "--minutes", args.minutes / args.cycles, "--seed", args.seed + cycle - 1)
-        options += FIRST if mean is None else (*LATER, "--init", mean)
+        options = (*common, *rates, "--minutes", args.minutes / args.cycles, "--seed", args.seed + cycle - 1)
         ends.append(train(f"train, cycle {cycle} of {args.cycles}", folder / "run", folder / "train", *options))
         mean = average(work / f"average-{cycle}", ends)
+        rates = (*LATER, "--init", mean)
     options = (*common, *FINISH, "--minutes", args.finish_minutes, "--seed", args.seed, "--init", mean)
     return train("finish in INT4", work / "finish", work / f"cycle-{args.cycles}" / "train", *options), mean
 

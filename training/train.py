@@ -37,6 +37,13 @@ from training.validate import repeated, validate
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
 
 
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Put the files of a model folder that weights need beside them into `out`, those that are there."""
+    for name in TOKENIZER_FILES:
+        if (source / name).exists() and source.resolve() != out.resolve():
+            shutil.copyfile(source / name, out / name)
+
+
 @dataclass
 class Progress:
     """Where a run stands; times are seconds of training, without what a pause took."""
@@ -234,9 +241,7 @@ def train(run: Run, valid: list[Unit], out: Path) -> None:
     if valid:
         _validate(run, valid, 4 * args.validate_tokens)
     save_checkpoint(run.network, out / "model")
-    for name in TOKENIZER_FILES:
-        if (args.model / name).exists():
-            shutil.copyfile(args.model / name, out / "model" / name)
+    copy_tokenizer(args.model, out / "model")
     (out / "curve.json").write_text(json.dumps(run.at.curve, indent=1) + "\n")
     _plot(run.at.curve, out / "curve.png")
     print(f"wrote {out / 'model'}")

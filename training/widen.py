@@ -4,13 +4,12 @@
 
 The new units read at random, as loudly as the old ones, and write nothing yet: their columns of down_proj are zero
 (after Chen et al. 2016, Net2Net). Go on with `training.train … --init WIDER --config WIDER/config.json`; to average
-with what was widened, widen that as well (the same seed gives the same units).
+with what was widened, widen that as well: it gets the same units.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +18,15 @@ import torch
 from nano_agent_ros.errors import NanoAgentError
 from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from nano_agent_ros.model.network import NemotronH
-from training.train import TOKENIZER_FILES
+from training.train import copy_tokenizer
 
 
-def widened(network: NemotronH, intermediate_size: int, seed: int = 0) -> NemotronH:
+def widened(network: NemotronH, intermediate_size: int) -> NemotronH:
     """A float32 network that computes the same with MLPs of `intermediate_size`; ValueError if they have more."""
     old = network.config.intermediate_size
     if intermediate_size < old:
         raise ValueError(f"the MLPs have {old} units already, more than {intermediate_size}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     state = {name: tensor.float() for name, tensor in network.state_dict().items()}
     for name, tensor in state.items():
         if name.endswith("up_proj.weight"):
@@ -49,18 +48,15 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="folder of the wider network")
     parser.add_argument("--intermediate-size", type=int, required=True, help="a multiple of 64, for INT4")
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.intermediate_size % 64:
         parser.error("--intermediate-size must be a multiple of 64: INT4 groups have that many inputs")
     try:
-        network = widened(load_checkpoint(args.checkpoint), args.intermediate_size, args.seed)
+        network = widened(load_checkpoint(args.checkpoint), args.intermediate_size)
     except (ValueError, NanoAgentError) as error:
         parser.error(str(error))
     save_checkpoint(network.half(), args.out)
-    for name in TOKENIZER_FILES:
-        if (args.checkpoint / name).exists() and args.checkpoint.resolve() != args.out.resolve():
-            shutil.copyfile(args.checkpoint / name, args.out / name)
+    copy_tokenizer(args.checkpoint, args.out)
     print(f"wrote {args.out}")
 
 

@@ -1,8 +1,8 @@
-"""What quantization costs in quality: perplexity and command accuracy of float, INT8, INT4 by each method and QAT.
+"""What quantization costs in quality: perplexity and command accuracy of float, INT8, INT4 by each method.
 
     python -m bench.quantization [--out FILE.json]             the pair that ships: models/warehouse and warehouse-float
     python -m bench.quantization --limit 20 --keep DIR         20 conversations; the artifacts stay in DIR
-    python -m bench.quantization --pair --data FILE.jsonl      float against QAT alone, on more conversations
+    python -m bench.quantization --pair --data FILE.jsonl      float against what ships alone, on more conversations
 
 Every row runs through the same agent, with grammar and checks on; float through PyTorch on the checkpoint, all others
 through the native engine on an artifact. Perplexity is that of the expected replies, each token given the right ones
@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOAT_FOLDER = "models/warehouse-float"
 MADE_FROM_FLOAT = (("INT8 rtn", 8, "rtn"), ("INT4 rtn", 4, "rtn"), ("INT4 gptq", 4, "gptq"), ("INT4 awq", 4, "awq"))
 COMPARED = 10  # conversations, logit by logit: the float kernels are written to be right, not fast
-FLOAT, QAT = "float", "INT4 after QAT"
+FLOAT, SHIPS = "float", "INT4 that ships"
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m bench.quantization", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--float", type=Path, default=ROOT / FLOAT_FOLDER, metavar="CHECKPOINT", help="the float network")
     p.add_argument(
-        "--qat", type=Path, default=default_model(), metavar="MODEL", help="artifact or checkpoint after QAT"
+        "--int4", type=Path, default=default_model(), metavar="MODEL", help="artifact, or checkpoint after QAT"
     )
     p.add_argument("--data", type=Path, default=ROOT / "eval" / "heldout.jsonl", metavar="FILE.jsonl")
     p.add_argument("--calibration", type=Path, default=ROOT / "eval" / "calibration.jsonl", metavar="FILE")
-    p.add_argument("--pair", action="store_true", help="only the rows of float and of QAT")
+    p.add_argument("--pair", action="store_true", help="only the rows of float and of what ships")
     p.add_argument("--limit", type=int, metavar="N", help="the first N conversations only")
     p.add_argument("--threads", type=int, default=0, help="0: the engine's own choice")
     p.add_argument("--keep", type=Path, metavar="DIR", help="where the artifacts are made, and stay (default: nowhere)")
@@ -119,21 +119,21 @@ def run(args: argparse.Namespace) -> list[Row]:
     conversations = evaluate.read(args.data, skills, Site.load("warehouse"))[: args.limit]
     texts = list(read_texts(args.data, args.float, skills, args.limit))
     with folder_for(args.keep) as made:
-        artifacts = {QAT: artifact_of(args.qat, made / "int4-qat", 4)}
+        artifacts = {SHIPS: artifact_of(args.int4, made / "int4", 4)}
         for name, bits, method in made_from_float:
             calibration = None if method == "rtn" else args.calibration
             artifacts[name] = artifact_of(args.float, made / f"int{bits}-{method}", bits, method, calibration)
         found = [measure(FLOAT, open_engine(args.float, "torch"), args.float, conversations, texts, skills)]
-        for name in (*(name for name, _, _ in made_from_float), QAT):
+        for name in (*(name for name, _, _ in made_from_float), SHIPS):
             engine = open_engine(artifacts[name], "native", threads=args.threads)
             found.append(measure(name, engine, artifacts[name], conversations, texts, skills))
         if args.pair:
             print(table(found))
             return quality_rows(found, args)
-        exact = open_engine(artifacts[QAT], "torch")
-        found.append(measure(f"{QAT}, float activations", exact, artifacts[QAT], conversations, texts, skills))
-        rounded = open_engine(artifacts[QAT], "native", threads=args.threads)
-        plain = open_engine(artifacts[QAT], "native", threads=args.threads, kernels="float")
+        exact = open_engine(artifacts[SHIPS], "torch")
+        found.append(measure(f"{SHIPS}, float activations", exact, artifacts[SHIPS], conversations, texts, skills))
+        rounded = open_engine(artifacts[SHIPS], "native", threads=args.threads)
+        plain = open_engine(artifacts[SHIPS], "native", threads=args.threads, kernels="float")
         difference = compare(rounded, plain, texts[:COMPARED])
     print(table(found))
     print(activations_text(difference))
@@ -266,7 +266,7 @@ def _rate(rate: dict) -> str:
 def activations_text(d: Difference) -> str:
     """The extra error of INT8 activations for people."""
     return (
-        f"INT8 activations add, over {d.positions} positions of {QAT}: logits differ by {100 * d.rms_ratio:.2f} % "
+        f"INT8 activations add, over {d.positions} positions of {SHIPS}: logits differ by {100 * d.rms_ratio:.2f} % "
         f"of their spread (rms), at most by {d.largest:.2f}; the same token is first at {d.agreement:.2%}."
     )
 

@@ -234,6 +234,33 @@ def test_a_run_learns_resumes_and_ends_on_an_artifact_that_answers_alike(tmp_pat
     np.testing.assert_allclose(engine.extend(engine.new_state(), tokens, every=True), expected, atol=1e-4)
 
 
+def test_the_mean_over_the_steps_is_kept_resumed_and_what_int4_begins_with(tmp_path, shard, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    args = train.arguments().parse_args([
+        str(shard), "--model", str(tmp_path / "none"), "--config", str(tmp_path / "config.json"),
+        "--out", str(tmp_path),
+        "--batch-tokens", "400", "--steps", "6", "--qat-from", "0.6", "--mean", "0.7",
+    ])  # fmt: skip
+    run = train.Run(args, NemotronHConfig.from_dict(CONFIG), read_units([shard]))
+    expected = None
+    for _ in range(3):
+        run.step()
+        now = {name: p.detach().clone() for name, p in run.network.named_parameters()}
+        expected = now if expected is None else {name: 0.7 * expected[name] + 0.3 * p for name, p in now.items()}
+    run.save(tmp_path / "run.pt")
+    resumed = train.Run(args, run.network.config, run.units)
+    resumed.resume(tmp_path / "run.pt")
+    for best in (run.best(), resumed.best()):
+        torch.testing.assert_close(dict(best.named_parameters()), expected)
+    assert any((p != expected[name]).any() for name, p in run.network.named_parameters())
+    resumed.quantize()
+    assert resumed.best() is resumed.network
+    began = {
+        n.replace(".parametrizations.weight.original", ".weight"): p for n, p in resumed.network.named_parameters()
+    }
+    torch.testing.assert_close(began, expected)
+
+
 def test_what_is_no_shard_is_named(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"bad\.npz is no token shard"):

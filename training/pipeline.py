@@ -23,10 +23,11 @@ EVAL = Path(__file__).resolve().parents[1] / "eval"
 DEV = (EVAL / "strangers_dev.jsonl", EVAL / "people_dev.jsonl")
 PER_SITE = 8
 Options = tuple[object, ...]
-# One prefix a step: many small steps learn to copy sooner. Later cycles start from what is learnt, at half the rates.
+# One prefix a step: many small steps learn to copy sooner. Later cycles start from what is learnt, at a quarter of the
+# rates, and keep the mean over their steps.
 FIRST: Options = ("--rows", 4, "--batch-tokens", 1, "--qat-from", 2)
-LATER: Options = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 2, "--muon-lr", 0.003, "--lr", 0.0015)
-LATER += ("--floor", 0.05)
+LATER: Options = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 2, "--muon-lr", 0.0015, "--lr", 0.0007)
+LATER += ("--floor", 0.1, "--mean", 0.996)
 FINISH: Options = ("--rows", 8, "--batch-tokens", 1, "--qat-from", 0, "--muon-lr", 0.0003, "--lr", 0.00015)
 FINISH += ("--warm-up", 0.1, "--floor", 0.1)
 

@@ -4,6 +4,7 @@
         --out training/runs/first --minutes 65
 
 The folder of --model holds tokenizer.json and the like (training.tokenizer); they are copied beside the weights.
+With --mean the network that is measured and kept is the mean over the last steps; INT4 begins with it.
 After --qat-from of the budget the network computes in INT4 as the engine will, and ends on weights that quantize
 without loss. A run that was cut off goes on with --resume. To see what INT4 costs, take the state before it,
 before_qat.pt, as the run.pt of another folder and go on there with --resume --qat-from 2.
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nano_agent_ros.model import attention, mamba2, mlp
 from nano_agent_ros.model.checkpoint import load_checkpoint, save_checkpoint
@@ -131,8 +133,13 @@ class Run:
         if args.init:
             self.network.load_state_dict(load_checkpoint(args.init).state_dict())
         self.optimizers = optimizers(self.network, args.optimizer, args.lr, args.muon_lr)
+        self.mean = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(args.mean)) if args.mean else None
         self.order = Order(len(units), args.seed)
         self.at = Progress()
+
+    def best(self) -> NemotronH:
+        """The network to measure and to keep: the mean over the last steps if there is one."""
+        return self.mean.module if self.mean else self.network
 
     def progress(self) -> float:
         """Share of the budget that is used, in [0, 1]."""
@@ -167,13 +174,21 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
+        if self.mean:
+            self.mean.update_parameters(self.network)
         self.at.step += 1
         self.at.tokens += sum(u.processed for u in chosen)
         self.at.seconds += time.perf_counter() - begun
         return loss
 
     def quantize(self) -> None:
-        """Go on in INT4; the optimizers keep their moments, for the float weights stay the parameters."""
+        """Go on in INT4; the optimizers keep their moments, for the float weights stay the parameters.
+
+        A mean ends here: training goes on from it.
+        """
+        if self.mean:
+            self.network.load_state_dict(self.mean.module.state_dict())
+            self.mean = None
         qat.begin(self.network, activations=self.args.qat_activations)
         self.at.quantized = True
 
@@ -183,6 +198,7 @@ class Run:
         torch.save(
             {
                 "network": self.network.state_dict(),
+                "mean": self.mean.state_dict() if self.mean else {},
                 "optimizers": [o.state_dict() for o in self.optimizers],
                 "uses": torch.from_numpy(self.order.uses),
                 "rng": json.dumps(self.order.rng.bit_generator.state),
@@ -203,6 +219,8 @@ class Run:
         if saved["progress"]["quantized"]:
             self.quantize()
         self.network.load_state_dict(saved["network"])
+        if self.mean and saved.get("mean"):
+            self.mean.load_state_dict(saved["mean"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         if not self.args.other_data:
@@ -240,7 +258,7 @@ def train(run: Run, valid: list[Unit], out: Path) -> None:
         qat.finish(run.network)
     if valid:
         _validate(run, valid, 4 * args.validate_tokens)
-    save_checkpoint(run.network, out / "model")
+    save_checkpoint(run.best(), out / "model")
     copy_tokenizer(args.model, out / "model")
     (out / "curve.json").write_text(json.dumps(run.at.curve, indent=1) + "\n")
     _plot(run.at.curve, out / "curve.png")
@@ -248,7 +266,7 @@ def train(run: Run, valid: list[Unit], out: Path) -> None:
 
 
 def _validate(run: Run, valid: list[Unit], tokens: int) -> None:
-    result = validate(run.network, valid, tokens, bf16=run.args.bf16)
+    result = validate(run.best(), valid, tokens, bf16=run.args.bf16)
     run.at.curve.append({"step": run.at.step, "tokens": run.at.tokens, **asdict(result)})
     print(
         f"held out: loss {result.reply_loss:.4f}  reply tokens right {100 * result.token_accuracy:.2f} %  "
@@ -299,6 +317,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--muon-lr", type=float, default=0.006, help="peak of Muon")
     parser.add_argument("--warm-up", type=float, default=0.02, help="share of the budget")
     parser.add_argument("--floor", type=float, default=0.03, help="last learning rate, of the peak")
+    parser.add_argument(
+        "--mean",
+        type=float,
+        metavar="DECAY",
+        help="keep the moving average of the weights, which forgets all but this share each step (such as 0.998)",
+    )
     parser.add_argument("--qat-from", type=float, default=0.82, help="share of the budget after which to use INT4")
     parser.add_argument("--qat-activations", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)

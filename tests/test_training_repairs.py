@@ -105,7 +105,7 @@ def test_messages_are_said_as_the_plan_copies_them():
         return " ".join(re.findall(r"[\w'’%-]+", text.lower()))
 
     seen = Counter()
-    for conversation in conversations(250, seed=23):
+    for conversation in conversations(350, seed=23):
         heard = ""
         for turn in conversation["turns"]:
             heard += f" {words(turn['say'])} |"

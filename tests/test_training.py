@@ -234,7 +234,7 @@ def test_a_run_learns_resumes_and_ends_on_an_artifact_that_answers_alike(tmp_pat
     np.testing.assert_allclose(engine.extend(engine.new_state(), tokens, every=True), expected, atol=1e-4)
 
 
-def test_the_mean_over_the_steps_is_kept_resumed_and_what_int4_begins_with(tmp_path, shard, monkeypatch):
+def test_the_mean_over_the_steps_is_kept_resumed_and_what_int4_begins_with(tmp_path, shard):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     args = train.arguments().parse_args([
         str(shard), "--model", str(tmp_path / "none"), "--config", str(tmp_path / "config.json"),

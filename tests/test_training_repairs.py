@@ -112,7 +112,7 @@ def test_messages_are_said_as_the_plan_copies_them():
             for action in turn["expect"]["actions"]:
                 if action["skill"] == "say":
                     seen[f" {words(action['arguments']['text'])} " in heard] += 1
-    assert seen[True] > 40 and seen[False] <= 0.02 * seen.total()
+    assert seen[True] > 56 and seen[False] <= 0.02 * seen.total()
 
 
 def test_nothing_is_said_after_a_message_that_could_be_part_of_it():

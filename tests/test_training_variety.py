@@ -78,7 +78,7 @@ def test_a_chain_of_turns_goes_on_with_the_thing_it_began_with():
 def test_a_correction_changes_one_argument_and_again_changes_none():
     generator, rng = Generator(), random.Random(4)
     seen: Counter[str] = Counter()
-    for _ in range(1200):
+    for _ in range(2400):
         composer = Composer(generator.bank, draw(rng), rng, STYLES[1])
         single = rng.choice(generator.bank.by_skill[rng.choice(generator.act_names)])
         try:
@@ -92,7 +92,7 @@ def test_a_correction_changes_one_argument_and_again_changes_none():
         assert again == name and set(before) == set(then)
         assert len(changed) == ("{x}" in after.phrasings[0])
         seen[after.phrasings[0]] += 1
-    assert seen["do that again"] and seen["no, {x}"] and seen["same with {x}"]
+    assert min(seen["do that again"], seen["no, {x}"], seen["same with {x}"]) >= 4
 
 
 @pytest.mark.parametrize("kind", list(DEFAULT_LIMITS))

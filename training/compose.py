@@ -27,6 +27,11 @@ ABILITIES = {
     "move": "drive straight by hand", "turn": "turn on the spot", "lift": "raise my forks", "lower": "lower my forks",
     "say": "speak to people", "pause": "pause", "resume": "resume a task", "cancel": "cancel a task", "stop": "stop",
 }  # fmt: skip
+# How often a skill is drawn, for 1.0 of the others: by how often people ask for it and how many ways they have to.
+SKILL_WEIGHTS = {
+    "bring": 10.0, "navigate_to": 4.5, "report_defect": 4.0, "inspect": 2.2, "find": 2.2, "say": 2.2, "pick": 2.0,
+    "place": 2.0, "guide": 2.5, "count": 2.0, "load": 1.4, "unload": 1.4, "patrol": 1.2, "follow": 1.2, "set_speed": 1.5, "dock": 1.2,
+}  # fmt: skip
 _NOT_COMPOSED = frozenset(("stop", "pause", "resume", "cancel", "report_defect"))
 _OPENING = re.compile(
     r"(then|and|now|no|not|actually|after|also|next|or|so|but|instead|okay|ok|yes|yeah|there|i|i'd|i'm|we|it's|that|that's|"
@@ -59,6 +64,11 @@ class Single:
     entry: Entry
     turn: TurnEntry
     phrasing: str
+
+
+def weights_of(skills: Iterable[str]) -> list[float]:
+    """How often each skill is drawn, relative to the others."""
+    return [SKILL_WEIGHTS.get(skill, 1.0) for skill in skills]
 
 
 def named_slots(single: Single, kind: str) -> list[Slot]:
@@ -99,6 +109,7 @@ class Library:
         self.by_skill: dict[str, list[Single]] = {}
         self.multi: list[Single] = []
         self.parts: list[Single] = []
+        self.parts_of: dict[str, list[Single]] = {}
         self.chain_starts: dict[str, list[Single]] = {skill: [] for skill in chains.STARTS}
         self.with_slot: dict[str, list[Single]] = {"location": [], "object": [], "person": []}
         self.numeric: list[Single] = []
@@ -146,6 +157,7 @@ class Library:
         if one_call and plain and plan.calls[0][0] not in _NOT_COMPOSED and 2 <= words <= 9:
             self.parts.append(single)
             skill, arguments = plan.calls[0]
+            self.parts_of.setdefault(skill, []).append(single)
             starts = skill in self.chain_starts and "object" in dict(arguments)
             if starts and chains.fits(single.phrasing) and not PRONOUN.search(single.phrasing):
                 self.chain_starts[skill].append(single)
@@ -242,14 +254,11 @@ class Composer:
     def _composed(self, n: int) -> Said:
         rng = self.rng
         chosen: list[Single] = []
-        by_skill = self.bank.by_skill
+        skills = tuple(self.bank.parts_of)
+        weights = weights_of(skills)
         while len(chosen) < n:
-            part = rng.choice(self.bank.parts)
-            if chosen and not _goes_after(chosen[-1], part):
-                continue
-            skill = part.turn.plan.calls[0][0]
-            # Big banks are drawn less often, so that every skill comes up in composed commands.
-            if rng.random() < 40 / max(40, len(by_skill.get(skill, ()))) and part not in chosen:
+            part = rng.choice(self.bank.parts_of[rng.choices(skills, weights)[0]])
+            if part not in chosen and (not chosen or _goes_after(chosen[-1], part)):
                 chosen.append(part)
         used: set[str] | None = None if n > 2 and rng.random() < 0.3 else set()  # None: a name may come back
         said = [self.single(part, self.binding(part.entry, [part.phrasing], used)) for part in chosen]

@@ -21,15 +21,8 @@ from typing import Any
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Skills
 from training.banks import PHRASES, load
-from training.compose import Library
+from training.compose import Library, weights_of
 from training.conversation import Conversation
-
-SKILL_WEIGHTS = {
-    "navigate_to": 3.0, "bring": 2.5, "report_defect": 2.5, "pick": 2.0, "place": 2.0, "load": 1.3, "unload": 1.3,
-    "say": 1.3, "inspect": 1.3, "find": 1.3, "patrol": 1.3, "count": 1.2, "move": 1.2, "turn": 1.2, "wait": 1.2,
-    "guide": 1.2, "stop": 1.0, "pause": 1.2, "resume": 1.1, "cancel": 1.0, "dock": 0.8, "undock": 0.8,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Mix:
@@ -72,7 +65,7 @@ class Generator:
         self.names = list(self.skills.skills)
         acts = self.bank.by_skill
         self.act_names = [n for n in self.names if n in acts]
-        self.act_weights = [SKILL_WEIGHTS.get(n, 1.0) for n in self.act_names]
+        self.act_weights = weights_of(self.act_names)
 
     def conversation(self, seed: int, index: int, per_site: int = 1) -> dict[str, Any]:
         """One conversation of 4 to 12 turns as the mapping that a line of the file holds.

@@ -24,6 +24,7 @@ from training.banks import PHRASES, load
 from training.compose import Library, weights_of
 from training.conversation import Conversation
 
+
 @dataclass(frozen=True)
 class Mix:
     """What conversations are made of: everything, only turns that go on with others, or only talk to be ignored."""

@@ -30,8 +30,8 @@ ABILITIES = {
 # How often a skill is drawn, for 1.0 of the others: by how often people ask for it and how many ways they have to.
 SKILL_WEIGHTS = {
     "bring": 10.0, "navigate_to": 4.5, "report_defect": 4.0, "inspect": 2.2, "find": 2.2, "say": 2.2, "pick": 2.0,
-    "place": 2.0, "guide": 2.5, "count": 2.0, "load": 1.4, "unload": 1.4, "patrol": 1.2, "follow": 1.2, "set_speed": 1.5,
-    "dock": 1.2,
+    "place": 2.0, "guide": 2.5, "count": 2.0, "load": 1.4, "unload": 1.4, "patrol": 1.2, "follow": 1.2, "dock": 1.2,
+    "set_speed": 1.5,
 }  # fmt: skip
 _NOT_COMPOSED = frozenset(("stop", "pause", "resume", "cancel", "report_defect"))
 _OPENING = re.compile(

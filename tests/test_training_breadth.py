@@ -99,6 +99,29 @@ def test_an_answer_to_the_robots_question_makes_the_command_whole(library):
     assert told > 60 and right > 120
 
 
+def test_a_number_or_letter_alone_answers_the_question_which_of_several(library):
+    """ "Which gate do you mean?" - "Twelve." """
+    rng = random.Random(5)
+    alone = named = 0
+    for _ in range(600):
+        composer = Composer(library, draw(rng), rng, STYLES[1])
+        try:
+            said = composer.ambiguous()
+        except CannotBind:
+            continue
+        head = said.text.removeprefix("Which ").removesuffix(" do you mean?")
+        if said.after is None or not composer.site.heads[head][0].family:
+            continue
+        words = canonical("".join(s.text for s in said.after.segments))
+        labels = {e.id: canonical(e.names[0]).split()[-1] for e in composer.site.heads[head] if e.family}
+        meant = [labels[v] for _, arguments in said.after.calls for v in arguments.values() if v in labels]
+        without = bool(meant) and canonical(head).split()[-1] not in words.split()
+        alone += without
+        named += not without
+        assert not without or any(label in words for label in meant)
+    assert alone > 60 and named > 60
+
+
 def test_a_radio_message_for_the_robot_names_nobody_else_and_one_for_others_does():
     assert not [form for form in RADIO if re.search(r"\b(?:unit|robot) (?:one|two|\d)", form)]
     rng = random.Random(6)

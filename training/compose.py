@@ -353,7 +353,8 @@ class Composer:
         heads = [h for h in self.site.heads if h not in ("dock", "home", "floor", "level")]
         if not heads:
             raise CannotBind("name that could mean two")
-        head = self.rng.choice(heads)
+        numbered = [h for h in heads if self.site.heads[h][0].family]
+        head = self.rng.choice(numbered if numbered and self.rng.random() < 0.5 else heads)
         kind = "location" if self.site.heads[head][0] in self.site.locations else "object"
         single = self._with_slot(kind)
         slot = self.rng.choice(named_slots(single, kind))
@@ -380,7 +381,7 @@ class Composer:
         if not open_ones or PRONOUN.search(single.phrasing) or single.turn.facts:
             return None
         binding.bind_entity(slot, self.rng.choice(open_ones))
-        phrasing = answers.naming(self.rng, self.bank.split, slot, binding.get(slot), head)
+        phrasing = answers.naming(self.rng, self.bank.split, slot, binding, head)
         return Said(binding.utter(phrasing), "act", calls_of(single.turn.plan, binding), phrasings=(single.phrasing,))
 
     def _put_right(self, single: Single, binding: Binding, slot: Slot) -> Said | None:

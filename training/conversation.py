@@ -86,7 +86,8 @@ class Conversation:
                         self._understand(said, facts)
                     self._add(said, facts)
                     after = said.after
-                    if after and self.rng.random() < 0.45 and not missing_skill(after.calls, self.available):
+                    likely = 0.8 if said.kind == "clarify" else 0.45
+                    if after and self.rng.random() < likely and not missing_skill(after.calls, self.available):
                         self._add(after, {})
                 return
             except CannotBind:
@@ -101,7 +102,7 @@ class Conversation:
                 (self.composer.unknown, self.composer.no_go, self.composer.beyond_limits, self._missing), (6, 3, 2, 3)
             )[0]()
             return made
-        if kind == "clarify" and x < 0.25:
+        if kind == "clarify" and x < 0.5:
             return self.composer.ambiguous()
         if kind == "ignore" and x < 0.3:
             return self.composer.overheard()

@@ -8,15 +8,15 @@ import re
 from training.banks import held_out
 from training.slots import Binding, Slot
 
-# {x} is the name or value that was missing, {rest} the words that tell it from others ("blue" of "blue bin"), {n} the
-# number or letter that does ("12" of "gate 12").
+# {x} is the name or value that was missing, {rest} the words or the letter that tell it from others ("blue" of
+# "blue bin", "B" of "bay B"), {n} the number that does ("12" of "gate 12").
 NAMED = (
     "{x}", "{x}", "the {x}", "{x} please", "I mean {x}", "{x} of course", "well, {x}", "I meant {x}",
     "that would be {x}",
     "{x}, sorry", "sorry, {x}", "oh, {x}", "{x} I'd say", "{x} will do", "let's say {x}", "make it {x}",
     "{x} this time", "I was thinking of {x}", "{x}, obviously", "uh, {x}", "it's {x}", "{x}, thanks", "try {x}",
     "I'm talking about {x}", "then {x}", "okay, {x} then", "{x}, I said", "{x}, robot", "the one I want is {x}",
-    "{x} I said", "I said {x}", "{x} I said, didn't I", "{x}, over", "{x}. {x}.", "{x}, whatever", "{x}, quick",
+    "{x} I said", "I said {x}", "{x}, over", "{x}. {x}.", "{x}, quick",
     "{x}, if you please", "oh sorry, {x}", "{x}, I think", "{x} if you don't mind", "{x}, the usual", "{x}, you know",
     "{x}, silly", "I need {x}", "we want {x}", "{x} is the one", "{x} is what I mean", "let me see, {x}", "erm, {x}",
     "{x}, where I left it", "{x}, the one at the end", "{x}, the one by the wall", "{x}, like last time",
@@ -80,8 +80,9 @@ def naming(rng: random.Random, split: str, slot: Slot, binding: Binding, head: s
     name = entity.names[0] if entity else ""
     if entity and entity.family and rng.random() < 0.5 and (label := re.search(r"[^\W_]+$", name)):
         said = binding.say_number(label[0])
-        form = _of(rng, LABELLED, split) if label[0].isdigit() else _of(rng, TOLD_APART, split).replace("rest", "n")
-        return form.replace("{n}", said)
+        if label[0].isdigit():
+            return _of(rng, LABELLED, split).replace("{n}", said)
+        return _of(rng, TOLD_APART, split).replace("{rest}", said)
     rest = name.removesuffix(head).strip()
     if rest and name.endswith(f" {head}") and rest[-1].isalpha() and len(rest) > 2 and rng.random() < 0.4:
         return _of(rng, TOLD_APART, split).replace("{rest}", rest)

@@ -148,9 +148,10 @@ def _tokens(text: str) -> list[str]:
 
 
 def _words(text: str) -> set[str]:
-    """Lower-case words and numbers; number words count as both."""
+    """Lower-case words and numbers; number words count as both, and two words as one ("tool box")."""
     raw = _tokens(text)
     out = set(raw)
+    out |= {word + following for word, following in zip(raw, raw[1:], strict=False) if (word + following).isalpha()}
     for index, word in enumerate(raw):
         number = _NUMBER.get(word) or _SOUNDS_LIKE.get(word)
         if number:

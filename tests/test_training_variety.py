@@ -13,11 +13,12 @@ from nano_agent_ros.evaluate import Conversation, read
 from nano_agent_ros.resources import default_skills
 from nano_agent_ros.skills import Site, Skills
 from nano_agent_ros.skills.quantities import to_si
-from training import joins, overheard
+from training import coordinate, joins, overheard
 from training.augment import STYLES, mishear_as_once
 from training.banks import held_out
 from training.compose import Composer
-from training.followups import chain_of_turns, follow_up
+from training.conversation import Conversation as Made
+from training.followups import chain_of_turns, follow_up, restated, texts
 from training.generate import Generator, Mix, compact, conversations
 from training.names import canonical
 from training.numbers import draw_quantity, in_words
@@ -92,7 +93,83 @@ def test_a_correction_changes_one_argument_and_again_changes_none():
         assert again == name and set(before) == set(then)
         assert len(changed) == ("{x}" in after.phrasings[0])
         seen[after.phrasings[0]] += 1
-    assert min(seen["do that again"], seen["no, {x}"], seen["same with {x}"]) >= 4
+    for way in ("correct", "also", "again"):
+        said_so = [seen[text] for text in texts("train")[way] if seen[text]]
+        assert sum(said_so) > 100 and len(said_so) > 50, way
+
+
+PLACED = (("object", "{object}"), ("to", "{location}"))
+COUNTED = (("object", "{object}"), ("quantity", "{count}"), ("to", "speaker"))
+
+
+@pytest.mark.parametrize(
+    ("skill", "arguments", "phrasing", "found"),
+    [
+        ("bring", PLACED, "take the {object} to {location} please", {"the {object} to {location}"}),
+        ("bring", COUNTED, "fetch me {count} {objects}", {"{count} {objects}"}),
+        ("navigate_to", (("location", "{location}"),), "drive to {location}", {"to {location}"}),
+        ("bring", PLACED, "the {object} to {location}", set()),  # nothing is the verb of both
+        ("bring", PLACED, "take the {object2}, no, the {object} to {location}", set()),
+        ("count", (("object", "{object}"),), "count the {objects} and be quick", set()),
+    ],
+)
+def test_where_a_phrasing_names_what_its_verb_can_be_said_with_again(skill, arguments, phrasing, found):
+    spans = coordinate.spans(skill, arguments, phrasing)
+    assert {phrasing[slice(*span)] for span in spans} == found
+
+
+def test_one_verb_with_several_things_is_a_call_for_each_with_its_own_names_and_number():
+    generator, seen = Generator(), Counter()
+    for index in range(120):
+        composer = Made(generator, 5, index, 1).composer
+        try:
+            said = composer.coordinated()
+        except CannotBind:
+            continue
+        names = [tuple(v for k, v in arguments.items() if k != "quantity") for _, arguments in said.calls]
+        assert len(set(names)) == len(said.calls) > 1
+        assert len({name for name, _ in said.calls}) == 1
+        counts = [s for s in said.segments if s.slot and s.slot[0] == "count"]
+        assert len(counts) == sum("quantity" in arguments for _, arguments in said.calls)
+        seen[len(said.calls)] += 1
+    assert seen[2] > seen[3] > 5
+
+
+def test_a_command_said_anew_has_one_other_value_and_says_it():
+    generator, rng, seen = Generator(), random.Random(6), 0
+    for index in range(150):
+        composer = Made(generator, 6, index, 1).composer
+        single = rng.choice(generator.bank.by_skill[rng.choice(("bring", "inspect", "guide", "count"))])
+        try:
+            binding = composer.binding(single.entry, [single.phrasing])
+            first = composer.turn(single.turn, single.phrasing, binding)
+            anew = restated(composer, single, binding)
+        except CannotBind:
+            continue
+        (_, before), (_, after) = first.calls[0], anew.calls[0]
+        assert before.keys() == after.keys()
+        changed = [k for k in before if before[k] != after[k]]
+        assert len(changed) == 1 and "".join(s.text for s in anew.segments) != "".join(s.text for s in first.segments)
+        seen += 1
+    assert seen > 50
+
+
+def test_what_is_inspected_after_a_drive_is_the_place_driven_to():
+    generator, seen = Generator(), Counter()
+    for index in range(400):
+        composer = Made(generator, 8, index, 1).composer
+        try:
+            said = composer.chained()
+        except CannotBind:
+            continue
+        for (_, before), (skill, after) in zip(said.calls, said.calls[1:], strict=False):
+            if skill == "inspect" and "location" in after and "location" in before:
+                assert after["location"] == before["location"]
+                seen[skill] += 1
+        if said.calls[0][0] == "load" and len(said.calls) > 2 and said.calls[2][0] == "unload":
+            assert said.calls[2][1]["object"] == said.calls[0][1]["object"]
+            seen["unload"] += 1
+    assert seen["inspect"] > 30 and seen["unload"] > 5
 
 
 @pytest.mark.parametrize("kind", list(DEFAULT_LIMITS))

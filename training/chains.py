@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
 
 from training import joins
@@ -21,9 +22,16 @@ PATTERNS = (
     (("pick", "at", "charge"), 2), (("pick", "take", "there", "wait"), 2), (("attach", "tow"), 2),
     (("attach", "tow", "uncouple"), 4), (("visit", "attach", "tow", "uncouple"), 2), (("attach", "tow", "wait"), 1),
     (("attach", "tow", "uncouple", "back"), 2), (("attach", "tow", "uncouple", "charge"), 1),
-    (("visit", "wait", "back"), 1),
+    (("visit", "wait", "back"), 2), (("visit", "wait"), 2), (("visit", "wait", "next"), 3), (("visit", "next"), 4),
+    (("visit", "wait", "charge"), 1), (("visit", "next", "back"), 4), (("visit", "next", "charge"), 2),
+    (("visit", "survey"), 4), (("visit", "survey", "next"), 5), (("visit", "survey", "back"), 3),
+    (("visit", "survey", "wait"), 2), (("visit", "survey", "charge"), 2), (("visit", "next", "survey"), 2),
+    (("visit", "survey", "next", "wait"), 1), (("visit", "wait", "survey"), 1), (("visit", "pick", "next"), 1),
+    (("pick", "take", "next"), 2), (("pick", "at", "next"), 1), (("attach", "tow", "next"), 3),
+    (("attach", "tow", "uncouple", "next"), 2), (("load", "next", "unload"), 3), (("load", "wait", "next"), 1),
+    (("load", "next", "unload", "charge"), 1), (("load", "next", "unload", "back"), 1),
 )  # fmt: skip
-STARTS = ("pick", "attach")
+STARTS = ("pick", "attach", "load")
 
 
 @cache
@@ -59,17 +67,19 @@ def utter(
     for name in pattern:
         phrasing = start if name in STARTS else rng.choice(known[name])
         said.append(binding.utter(phrasing))
-        calls.append(call if name in STARTS else _call(name, phrasing, binding, thing))
+        calls.append(call if name in STARTS else _call(name, phrasing, binding, thing, calls))
         phrasings.append(phrasing)
-    return joins.in_order(rng, said, [name for name, _ in calls], split == "heldout"), calls, tuple(phrasings)
+    # Nobody says "once you're there" before the bare name of another place.
+    skills = ["" if then == "next" else name for (name, _), then in zip(calls, (*pattern[1:], ""), strict=True)]
+    return joins.in_order(rng, said, skills, split == "heldout"), calls, tuple(phrasings)
 
 
 def step(
-    rng: random.Random, split: str, name: str, binding: Binding, thing: str
+    rng: random.Random, split: str, name: str, binding: Binding, thing: str, before: Sequence[Call]
 ) -> tuple[list[Segment], list[Call], tuple[str, ...]]:
-    """One clause of a chain alone, as a turn of its own; raises CannotBind."""
+    """One clause of a chain alone, as a turn of its own after the calls before; raises CannotBind."""
     phrasing = rng.choice(clauses(split)[name])
-    return binding.utter(phrasing), [_call(name, phrasing, binding, thing)], (phrasing,)
+    return binding.utter(phrasing), [_call(name, phrasing, binding, thing, before)], (phrasing,)
 
 
 def fits(phrasing: str) -> bool:
@@ -78,12 +88,17 @@ def fits(phrasing: str) -> bool:
     return bool(kinds & {"object", "cart"}) and not kinds & {"count", "objects"}
 
 
-def _call(name: str, phrasing: str, binding: Binding, thing: str) -> Call:
+def _call(name: str, phrasing: str, binding: Binding, thing: str, before: Sequence[Call]) -> Call:
     place = next((binding.get((m[1], m[2])).plan for m in SLOT.finditer(phrasing) if m[1] == "location"), "")
-    if name in ("take", "tow", "back", "visit"):
+    here = next((arguments["location"] for skill, arguments in reversed(before) if skill == "navigate_to"), "")
+    if name in ("take", "tow", "back", "visit", "next"):
         return "navigate_to", {"location": place}
     if name in ("there", "at"):
         return "place", {"object": thing, "location": place or binding.get(("location", "8")).plan}
+    if name == "survey":
+        return "inspect", {"location": here}
+    if name == "unload":
+        return "unload", {"object": thing, "location": here} if "there" in phrasing.split() else {"object": thing}
     if name == "look":
         return "inspect", {"object": thing}
     if name == "wait":

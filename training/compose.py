@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nano_agent_ros.skills import Skills
-from training import answers, chains, joins, overheard, repairs
+from training import answers, chains, coordinate, joins, overheard, repairs
 from training.augment import Style
 from training.banks import SLOT, Entry, Plan, TurnEntry, held_out, slots
 from training.sites import RandomSite
@@ -112,6 +112,7 @@ class Library:
         self.parts: list[Single] = []
         self.parts_of: dict[str, list[Single]] = {}
         self.chain_starts: dict[str, list[Single]] = {skill: [] for skill in chains.STARTS}
+        self.coordinable: dict[str, list[tuple[Single, list[tuple[int, int]]]]] = {}
         self.with_slot: dict[str, list[Single]] = {"location": [], "object": [], "person": []}
         self.numeric: list[Single] = []
         self.by_entry: dict[str, list[Single]] = {}
@@ -162,6 +163,10 @@ class Library:
             starts = skill in self.chain_starts and "object" in dict(arguments)
             if starts and chains.fits(single.phrasing) and not PRONOUN.search(single.phrasing):
                 self.chain_starts[skill].append(single)
+        if one_call and words <= 14 and not PRONOUN.search(single.phrasing):
+            skill, arguments = plan.calls[0]
+            if spans := coordinate.spans(skill, arguments, single.phrasing):
+                self.coordinable.setdefault(skill, []).append((single, spans))
         for kind in self.with_slot:
             if named_slots(single, kind) and "objects" not in kinds and len(plan.calls) <= 2:
                 self.with_slot[kind].append(single)
@@ -285,6 +290,33 @@ class Composer:
         call = calls_of(start.turn.plan, binding)[0]
         made = chains.utter(rng, self.bank.split, pattern, start.phrasing, call, binding, call[1]["object"])
         return Said(made[0], "act", made[1], phrasings=made[2])
+
+    def coordinated(self) -> Said:
+        """One verb with two or three things, a call for each; raises CannotBind."""
+        rng, skills = self.rng, tuple(self.bank.coordinable)
+        if not skills:
+            raise CannotBind("command that can name several things")
+        skill = rng.choices(skills, weights_of(skills))[0]
+        single, spans = rng.choice(self.bank.coordinable[skill])
+        known = {argument.name: argument for argument in self.bank.skills[skill].arguments}
+        span, phrasing, limits = rng.choice(spans), single.phrasing, dict(self.bank.limits[single.entry.where])
+        plans = [single.turn.plan.calls[0][1]]
+        more = ""
+        for number in ("8", "9")[: rng.choices((1, 2), (75, 25))[0]]:
+            part, arguments = coordinate.again(rng, skill, plans[0], phrasing, span, number)
+            more += rng.choice(coordinate.AND) + part
+            plans.append(arguments)
+            for slot in slots(part):
+                if slot[0] == "count":
+                    limits[slot] = (known["quantity"].minimum, known["quantity"].maximum)
+        phrasing = phrasing[: span[1]] + more + phrasing[span[1] :]
+        binding = self.binding(single.entry, [phrasing])
+        binding.limits = limits
+        segments = binding.utter(phrasing)
+        calls = [(skill, {k: binding.plan_value(dict(plan)[k]) for k in known if k in dict(plan)}) for plan in plans]
+        if any(call in calls[:i] for i, call in enumerate(calls)):
+            raise CannotBind("several defects")
+        return Said(segments, "act", calls, phrasings=(single.phrasing,))
 
     def overheard(self) -> Said:
         """What would be a command, said to somebody else or about somebody: ignored; raises CannotBind."""

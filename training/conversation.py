@@ -74,8 +74,8 @@ class Conversation:
                 only = self.g.mix.only == "dialogues"
                 if kind == "act" and self.bank.dialogues and self.rng.random() < (0.6 if only else 0.15):
                     self._dialogue(room)
-                elif kind == "act" and room > 2 and (only or self.rng.random() < 0.18):
-                    if self.rng.random() < 0.35:
+                elif kind == "act" and room > 2 and (only or self.rng.random() < 0.22):
+                    if self.rng.random() < 0.3:
                         self._chain(room)
                     else:
                         self._followed()
@@ -122,11 +122,13 @@ class Conversation:
 
     def _act(self, x: float) -> Said:
         rng = self.rng
-        if x < 0.19 and self.bank.parts:
+        if x < 0.17 and self.bank.parts:
             said = self.composer.composed()
-        elif x < 0.255:
+        elif x < 0.25:
             said = self.composer.chained()
-        elif x < 0.39 and self.bank.multi:
+        elif x < 0.3:
+            said = self.composer.coordinated()
+        elif x < 0.41 and self.bank.multi:
             said = self.composer.single(rng.choice(self.bank.multi))
         else:
             name = rng.choices(self.g.act_names, self.g.act_weights)[0]
@@ -212,8 +214,11 @@ class Conversation:
         said = self.composer.turn(single.turn, single.phrasing, binding)
         facts = self._facts(said)
         self._understand(said, facts)
-        if rng.random() < 0.2:
+        x = rng.random()
+        if x < 0.22:
             after = followups.afresh(self.composer, rng.choice(self.bank.by_skill[name]))
+        elif x < 0.4:
+            after = followups.restated(self.composer, single, binding)
         else:
             after = followups.follow_up(rng, self.g.split, single, binding, said)
         self._add(said, facts)

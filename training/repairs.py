@@ -74,14 +74,14 @@ def afterthought(segments: list[Segment], i: int, binding: Binding, rng: random.
     alone = sum(_group(s) == group for s in segments if s.slot) == 1
     if not alone or not (wrong := _wrong(segments[i], binding)):
         return segments  # among several of its kind it could stand for any
-    right = _with_preposition(segments, i) if rng.random() < 0.4 else [segments[i]]
+    right = with_preposition(segments, i) if rng.random() < 0.4 else [segments[i]]
     return [*_unended([*segments[:i], wrong, *segments[i + 1 :]]), Segment(rng.choice(AFTERWARDS)), *right]
 
 
 def piece_first(segments: list[Segment], i: int, binding: Binding, rng: random.Random) -> list[Segment]:
     """A name before the whole command: "to dock three, take the crate to dock three"."""
     person = _group(segments[i]) == "person"
-    piece = _with_preposition(segments, i) if person or rng.random() < 0.6 else [segments[i]]
+    piece = with_preposition(segments, i) if person or rng.random() < 0.6 else [segments[i]]
     if segments[i].tag != "n" or (person and len(piece) == 1):
         return segments  # whoever says a person's name first speaks to that person
     return [*piece, Segment(rng.choice(AHEAD)), *segments]
@@ -125,7 +125,7 @@ def _group(segment: Segment) -> str:
     return _GROUPS.get(segment.slot[0], segment.slot[0]) if segment.slot else ""
 
 
-def _with_preposition(segments: Sequence[Segment], i: int) -> list[Segment]:
+def with_preposition(segments: Sequence[Segment], i: int) -> list[Segment]:
     """The name with the words that lead to it, "to the"."""
     words = segments[i - 1].text.split()[-2:] if i and segments[i - 1].text.endswith(" ") else []
     while words and words[0].lower() not in (*_PREPOSITIONS, "the"):

@@ -24,6 +24,7 @@ NAMES = ("location", "vehicle", "object", "cart", "person")
 NUMBERS = ("count", "duration", "distance", "speed", "angle")
 _GROUPS = {"vehicle": "location", "cart": "object"}
 _LED = re.compile(r"(^|, |\b(no|not|meant|mean|said|sorry|actually|wait) )\{x\}")  # where "to {x}" can be said
+_SAME = re.compile(r"\b(same|likewise|repeat|once more|again)\b")
 
 
 @cache
@@ -54,6 +55,8 @@ def follow_up(rng: random.Random, split: str, single: Single, binding: Binding, 
     leads = _leads(said.segments) if way == "correct" else {}
     argument, slot = _slot(rng, single, kinds, leads)
     text = rng.choice(known[way])
+    if way == "also" and "quantity" in arguments and argument == "object" and not _SAME.search(text):
+        raise CannotBind("number that clearly holds for both")
     other: Slot = (slot[0], "8")
     if slot[1] in binding.countable:
         binding.countable = binding.countable | {"8"}

@@ -147,6 +147,7 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, config: NemotronHConfig, units: list[Unit]):
         self.args, self.units = args, units
+        self.bf16: bool = bfloat16_pays() if args.bf16 is None else args.bf16
         self.network = NemotronH(config)
         initialise(self.network, args.seed)
         if args.init:
@@ -186,7 +187,7 @@ class Run:
                 group["lr"] = group["peak_lr"] * scale
         loss = 0.0
         for unit in chosen:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                 part = unit_loss(self.network, unit) / weight
             part.backward()
             loss += part.item()
@@ -285,7 +286,7 @@ def train(run: Run, valid: list[Unit], out: Path) -> None:
 
 
 def _validate(run: Run, valid: list[Unit], tokens: int) -> None:
-    result = validate(run.best(), valid, tokens, bf16=run.args.bf16)
+    result = validate(run.best(), valid, tokens, bf16=run.bf16)
     run.at.curve.append({"step": run.at.step, "tokens": run.at.tokens, **asdict(result)})
     print(
         f"held out: loss {result.reply_loss:.4f}  reply tokens right {100 * result.token_accuracy:.2f} %  "
@@ -364,8 +365,6 @@ def main() -> None:
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.bf16 is None:
-        args.bf16 = bfloat16_pays()
     if args.compile:
         fuse_elementwise()
     torch.manual_seed(args.seed)
@@ -385,7 +384,7 @@ def main() -> None:
     print(
         f"{parameters / 1e6:.2f} M parameters, {config.hybrid_override_pattern}, vocabulary {config.vocab_size}; "
         f"{len(units)} batches ({shared} with a shared prefix), {sum(u.processed for u in units) / 1e6:.1f} M tokens; "
-        f"products in {'bfloat16' if args.bf16 else 'float32'}",
+        f"products in {'bfloat16' if run.bf16 else 'float32'}",
         flush=True,
     )
     train(run, valid, args.out)
